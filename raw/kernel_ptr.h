@@ -1,6 +1,7 @@
 #ifndef ESCROW_RAW_KERNEL_PTR_H_
 #define ESCROW_RAW_KERNEL_PTR_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <tuple>
 
@@ -78,22 +79,22 @@ class KernelPtr {
   T* pointer_;
 };
 
-// The longest class among the regions of operation `Op`: once that point is
-// reached, the kernel has no more use for any memory the operation points to.
-// `Op::kRegions` is the tuple of pointers to the members that are KernelPtrs.
+// The class of the pointer that a member of an operation is.
+template <typename Op, typename Pointer>
+constexpr Until UntilOf(Pointer Op::*) {
+  return Pointer::kUntil;
+}
+
+// The longest class among the regions of operation `Op`: from that point on the
+// kernel has no use for any memory that the operation points to.
+// `Op::kRegions` is the tuple of the members that are KernelPtrs.
 template <typename Op>
 constexpr Until HeldUntil() {
-  Until longest = Until::kConsumed;
-  std::apply(
-      [&]<typename... Member>(Member... members) {
-        const auto lengthen =
-            [&]<typename T, Until kHeld>(KernelPtr<T, kHeld> Op::*) {
-              if (longest < kHeld) longest = kHeld;
-            };
-        (lengthen(members), ...);
+  return std::apply(
+      [](auto... members) {
+        return std::max({Until::kConsumed, UntilOf(members)...});
       },
       Op::kRegions);
-  return longest;
 }
 
 }  // namespace escrow::raw

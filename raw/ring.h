@@ -18,14 +18,13 @@
 //
 //   auto ring = raw::Ring::Create({.entries = 64});
 //   if (!ring) return ring.error();
-//   ring->Push(raw::Read{.fd = fd, .buffer = block, .length = 4096, .offset =
-//   0}, /*user_data=*/7); if (auto submitted = ring->SubmitAndWait(1);
-//   !submitted) return submitted.error(); unsigned seen = 0; for (const
-//   io_uring_cqe& cqe : ring->completions()) {
+//   ring->Push(raw::Read{.fd = fd, .buffer = block, .length = 4096},
+//              /*user_data=*/7);
+//   if (auto n = ring->SubmitAndWait(1); !n) return n.error();
+//   for (const io_uring_cqe& cqe : ring->completions()) {
 //     Handle(cqe.user_data, cqe.res);
-//     ++seen;
 //   }
-//   ring->Advance(seen);
+//   ring->Advance(ring->completions().entries());
 //
 // Unchecked by design: what an entry points to must stay valid as ops.h says,
 // and nothing here sees to it. In particular the destructor does not wait: the
@@ -201,6 +200,11 @@ class Ring {
     return EnterResult(io_uring_submit_and_wait_timeout(
         &ring_, &unused, count, const_cast<__kernel_timespec*>(timeout),
         /*sigmask=*/nullptr));
+  }
+
+  // Submit() and GetEvents() in one.
+  EnterResult SubmitAndGetEvents() noexcept {
+    return EnterResult(io_uring_submit_and_get_events(&ring_));
   }
 
   // Runs the kernel's deferred work and flushes overflown completions, without

@@ -1,0 +1,54 @@
+#include "escrow/ownership/descriptor.h"
+
+#include <unistd.h>
+
+#include <utility>
+
+#include "escrow/ownership/check.h"
+
+namespace escrow::ownership {
+
+void DescriptorShare::Dwindled() noexcept {
+  if (state_->shares == 1) {
+    if (auto* const callback = std::exchange(state_->when_alone, nullptr)) {
+      callback(state_->context);
+    }
+    return;
+  }
+  if (state_->closes) ::close(state_->number);
+  delete state_;
+}
+
+Descriptor Descriptor::Adopt(int number) {
+  ESCROW_CHECK(number >= 0, "Descriptor::Adopt() of a number below zero");
+  return Descriptor(new DescriptorShare::State{.number = number,
+                                               .closes = true,
+                                               .shares = 1,
+                                               .when_alone = nullptr,
+                                               .context = nullptr});
+}
+
+Descriptor Descriptor::Permanent(int number) {
+  Descriptor descriptor = Adopt(number);
+  descriptor.share_.state_->closes = false;
+  return descriptor;
+}
+
+void Descriptor::WhenAlone(void (*callback)(void* context),
+                           void* context) noexcept {
+  ESCROW_CHECK(valid() && !alone(),
+               "WhenAlone() of a Descriptor that is alone");
+  share_.state_->when_alone = callback;
+  share_.state_->context = context;
+}
+
+int Descriptor::Release() && noexcept {
+  ESCROW_CHECK(valid() && alone(),
+               "Release() of a Descriptor that operations still use");
+  share_.state_->closes = false;
+  const int number = share_.number();
+  share_ = DescriptorShare();
+  return number;
+}
+
+}  // namespace escrow::ownership

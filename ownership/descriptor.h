@@ -1,0 +1,111 @@
+#ifndef ESCROW_OWNERSHIP_DESCRIPTOR_H_
+#define ESCROW_OWNERSHIP_DESCRIPTOR_H_
+
+#include <cstdint>
+#include <utility>
+
+#include "escrow/ownership/check.h"
+
+namespace escrow::ownership {
+
+class Descriptor;
+
+// A share in an open descriptor, held by each operation on it. The descriptor
+// is closed when its owner and all shares are gone, so its number cannot be
+// reused while an operation could still be issued on it.
+class DescriptorShare {
+ public:
+  DescriptorShare() noexcept = default;
+  DescriptorShare(const DescriptorShare& other) noexcept
+      : state_(other.state_) {
+    if (state_ != nullptr) ++state_->shares;
+  }
+  DescriptorShare(DescriptorShare&& other) noexcept
+      : state_(std::exchange(other.state_, nullptr)) {}
+  DescriptorShare& operator=(DescriptorShare other) noexcept {
+    std::swap(state_, other.state_);
+    return *this;
+  }
+  ~DescriptorShare() {
+    if (state_ == nullptr) return;
+    if (--state_->shares <= 1) Dwindled();
+  }
+
+  int number() const noexcept { return state_->number; }
+
+ private:
+  friend class Descriptor;
+
+  struct State {
+    int number;
+    bool closes;  // false for Descriptor::Permanent()
+    std::uint32_t shares;
+    // Called once, when a single share is left.
+    void (*when_alone)(void* context);
+    void* context;
+  };
+
+  explicit DescriptorShare(State* state) noexcept : state_(state) {}
+
+  // One share or none is left.
+  void Dwindled() noexcept;
+
+  State* state_ = nullptr;
+};
+
+// Owns a file descriptor. Movable; closes with close(2) on destruction, or when
+// the last operation on it is done if that is later. A Descriptor and the
+// operations on it belong to one thread at a time: for a second thread's ring,
+// Duplicate() it.
+class Descriptor {
+ public:
+  // Owns nothing: valid() is false.
+  Descriptor() noexcept = default;
+
+  // Takes ownership of an open descriptor.
+  static Descriptor Adopt(int number);
+
+  // Refers to a descriptor that the caller promises never to close, such as
+  // standard output. It is not closed here.
+  static Descriptor Permanent(int number);
+
+  Descriptor(Descriptor&&) noexcept = default;
+  Descriptor& operator=(Descriptor&&) noexcept = default;
+  ~Descriptor() = default;
+
+  bool valid() const noexcept { return share_.state_ != nullptr; }
+  explicit operator bool() const noexcept { return valid(); }
+
+  // The number, which stays owned. Requires valid().
+  int number() const noexcept {
+    ESCROW_CHECK(valid(), "an empty Descriptor has no number");
+    return share_.number();
+  }
+
+  // For an operation to hold. Requires valid().
+  DescriptorShare Share() const noexcept {
+    ESCROW_CHECK(valid(), "an operation on an empty Descriptor");
+    return share_;
+  }
+
+  // Whether no operation holds a share.
+  bool alone() const noexcept { return share_.state_->shares == 1; }
+
+  // Has `callback` called with `context` when the last share but this is gone;
+  // once, and not before this returns. A null `callback` withdraws that.
+  // Requires valid() and !alone().
+  void WhenAlone(void (*callback)(void* context), void* context) noexcept;
+
+  // Gives up ownership: the number, open, is the caller's to close. Requires
+  // valid() and alone().
+  int Release() && noexcept;
+
+ private:
+  explicit Descriptor(DescriptorShare::State* state) noexcept : share_(state) {}
+
+  DescriptorShare share_;
+};
+
+}  // namespace escrow::ownership
+
+#endif  // ESCROW_OWNERSHIP_DESCRIPTOR_H_

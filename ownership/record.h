@@ -1,0 +1,184 @@
+#ifndef ESCROW_OWNERSHIP_RECORD_H_
+#define ESCROW_OWNERSHIP_RECORD_H_
+
+#include <boost/intrusive/link_mode.hpp>
+#include <boost/intrusive/list_hook.hpp>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <system_error>
+#include <utility>
+
+namespace escrow::ownership {
+
+class RecordPool;
+
+// What the kernel returned for an operation.
+struct RawResult {
+  std::int32_t value;   // io_uring_cqe.res: a negated errno below zero
+  std::uint32_t flags;  // io_uring_cqe.flags
+  // The error category of the call that the operation equals.
+  const std::error_category& (*category)() noexcept;
+
+  bool ok() const noexcept { return value >= 0; }
+  std::error_code error() const noexcept { return {-value, category()}; }
+};
+
+// One operation: everything that it owns, where its result goes, and how far it
+// has got. Records live in a RecordPool, never in a coroutine's frame or on a
+// stack, and do not move; what the kernel has the address of is thus neither
+// moved nor freed by anything that the program does to its handle.
+//
+//   free -> queued -> done -> free       or: free -> waiting -> queued or done
+//
+// The kernel's claim begins when the entry is written into the queue, not at
+// the submit: a submit that fails or is short releases nothing. It ends with
+// the terminal completion. Meanwhile the record may lose its handle: it is then
+// an orphan, which frees itself when done.
+struct Record {
+  enum class Stage : std::uint8_t {
+    kFree,
+    kWaiting,  // until what has to happen first has happened
+    kQueued,   // in the submission queue or in the kernel, whose memory it is
+    kDone,     // has its result; the kernel has no claim any more
+  };
+
+  // How to end a content (see Emplace) whose type is forgotten.
+  struct ContentType {
+    // Destroys the content and whatever the result owns.
+    void (*discard)(Record& record) noexcept;
+  };
+  template <typename Outcome>
+  struct ContentTypeOf : ContentType {
+    // Takes the outcome out and destroys the content.
+    Outcome (*take)(Record& record);
+  };
+
+  // What waits for the record to be done: a callback or a coroutine.
+  enum class Continue : bool { kRun, kDestroyUnrun };
+  using Continuation = void (*)(Record& record, Continue how);
+
+  // Moves the resources of an operation to where they stay until it is done.
+  // More than kInlineBytes of them cost an allocation. `Content` has
+  //   Outcome Take(const RawResult&) &&;         what the user gets
+  //   void Discard(const RawResult&) noexcept;   frees what the result owns
+  // of which one is called, once.
+  template <typename Content, typename... Arguments>
+  Content& Emplace(Arguments&&... arguments) {
+    if constexpr (kInline<Content>) {
+      content = inline_bytes;
+      inline_used = sizeof(Content);
+    } else {
+      content =
+          ::operator new (sizeof(Content), std::align_val_t{alignof(Content)});
+      inline_used = 0;
+    }
+    content_type = &kContentType<Content>;
+    return *new (content) Content{std::forward<Arguments>(arguments)...};
+  }
+
+  // The outcome of a done operation. `Outcome` is what its Content's Take()
+  // returns.
+  template <typename Outcome>
+  Outcome Take() {
+    return static_cast<const ContentTypeOf<Outcome>*>(content_type)
+        ->take(*this);
+  }
+
+  // A copy of `value` behind the content, or on the heap if it does not fit;
+  // to be ended by DestroyBeside().
+  template <typename T>
+  T* EmplaceBeside(T&& value) {
+    const std::size_t offset =
+        (inline_used + alignof(T) - 1) / alignof(T) * alignof(T);
+    if (alignof(T) <= alignof(std::max_align_t) &&
+        offset + sizeof(T) <= kInlineBytes) {
+      return new (inline_bytes + offset) T(std::move(value));
+    }
+    return new T(std::move(value));
+  }
+  template <typename T>
+  void DestroyBeside(T* value) noexcept {
+    const auto* const address = reinterpret_cast<const std::byte*>(value);
+    if (address >= inline_bytes && address < inline_bytes + kInlineBytes) {
+      std::destroy_at(value);
+    } else {
+      delete value;
+    }
+  }
+
+  // Identifies this use of the record in SQEs and CQEs; another use has another
+  // value, until 2^31 uses later. Never a pointer, and its topmost bit, which
+  // no pointer and no other kind of user_data has, is set.
+  std::uint64_t user_data() const noexcept {
+    return kUserDataBit | std::uint64_t{generation} << 32 | index;
+  }
+  static constexpr std::uint64_t kUserDataBit = std::uint64_t{1} << 63;
+  static constexpr std::uint32_t kGenerationMask = 0x7fff'ffff;
+  // The index of no record.
+  static constexpr std::uint32_t kNoIndex = 0xffff'ffff;
+
+  // Holds a struct statx (256 bytes), a path and a callback.
+  static constexpr std::size_t kInlineBytes = 352;
+
+  // For the one list that its stage puts the record in.
+  boost::intrusive::list_member_hook<
+      boost::intrusive::link_mode<boost::intrusive::auto_unlink>>
+      hook;
+  RecordPool* pool = nullptr;
+  const ContentType* content_type = nullptr;
+  void* content = nullptr;
+  Continuation continuation = nullptr;
+  void* continuation_data = nullptr;
+  void (*give_up)(Record& record) = nullptr;  // of a waiting record
+  RawResult result = {};
+  std::uint32_t index = 0;
+  std::uint32_t generation = 0;
+  std::uint32_t sq_position = 0;  // of its entry, as the queue's tail counts
+  std::uint16_t inline_used = 0;
+  Stage stage = Stage::kFree;
+  bool attached = false;           // to a handle
+  bool cancelled_on_drop = false;  // of that handle
+  alignas(std::max_align_t) std::byte inline_bytes[kInlineBytes];
+
+ private:
+  template <typename Content>
+  static constexpr bool kInline = sizeof(Content) <= kInlineBytes &&
+                                  alignof(Content) <= alignof(std::max_align_t);
+
+  template <typename Content>
+  static void DestroyContent(Record& record) noexcept {
+    std::destroy_at(static_cast<Content*>(record.content));
+    if constexpr (!kInline<Content>) {
+      ::operator delete (record.content, std::align_val_t{alignof(Content)});
+    }
+  }
+
+  template <typename Content>
+  using OutcomeOf = decltype(std::declval<Content>().Take(RawResult()));
+
+  template <typename Content>
+  static OutcomeOf<Content> TakeContent(Record& record) {
+    // Ended on every way out, also by an exception of Take().
+    struct Ending {
+      Record& record;
+      ~Ending() { DestroyContent<Content>(record); }
+    } ending{record};
+    return std::move(*static_cast<Content*>(record.content))
+        .Take(record.result);
+  }
+
+  template <typename Content>
+  static void DiscardContent(Record& record) noexcept {
+    static_cast<Content*>(record.content)->Discard(record.result);
+    DestroyContent<Content>(record);
+  }
+
+  template <typename Content>
+  static constexpr ContentTypeOf<OutcomeOf<Content>> kContentType = {
+      {&DiscardContent<Content>}, &TakeContent<Content>};
+};
+
+}  // namespace escrow::ownership
+
+#endif  // ESCROW_OWNERSHIP_RECORD_H_

@@ -1,0 +1,72 @@
+#ifndef ESCROW_OWNERSHIP_RECORD_POOL_H_
+#define ESCROW_OWNERSHIP_RECORD_POOL_H_
+
+#include <boost/intrusive/list.hpp>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "escrow/ownership/record.h"
+
+namespace escrow::ownership {
+
+using RecordList =
+    boost::intrusive::list<Record,
+                           boost::intrusive::member_hook<
+                               Record, decltype(Record::hook), &Record::hook>,
+                           boost::intrusive::constant_time_size<false>>;
+
+// The records of one ring: a slab that grows by blocks, never shrinks or moves,
+// and so allocates only when more operations are in flight than ever before.
+// Not thread-safe.
+class RecordPool {
+ public:
+  RecordPool() = default;
+  RecordPool(const RecordPool&) = delete;
+  RecordPool& operator=(const RecordPool&) = delete;
+
+  // A free record, of which the caller has to fill content and stage. Aborts
+  // the program, as operator new does, when there is no memory.
+  Record& Acquire() {
+    if (free_.empty()) [[unlikely]] {
+      Grow();
+    }
+    Record& record = free_.front();
+    free_.pop_front();
+    return record;
+  }
+
+  // Takes a record back, whose content is ended and which is in no list. Its
+  // user_data() is not valid any more.
+  void Release(Record& record) noexcept {
+    record.generation = (record.generation + 1) & Record::kGenerationMask;
+    record.stage = Record::Stage::kFree;
+    record.continuation = nullptr;
+    free_.push_front(record);
+  }
+
+  // The record that is now used under `user_data`, or null if there is none:
+  // what a completion with that user_data belongs to.
+  Record* Find(std::uint64_t user_data) noexcept {
+    const auto index = static_cast<std::uint32_t>(user_data);
+    if (index >= blocks_.size() * kBlockRecords) return nullptr;
+    Record& record = blocks_[index / kBlockRecords][index % kBlockRecords];
+    return record.user_data() == user_data ? &record : nullptr;
+  }
+
+  // Records that exist, used or free.
+  std::size_t size() const noexcept { return blocks_.size() * kBlockRecords; }
+
+ private:
+  static constexpr std::size_t kBlockRecords = 64;
+
+  void Grow();
+
+  RecordList free_;
+  std::vector<std::unique_ptr<Record[]>> blocks_;
+};
+
+}  // namespace escrow::ownership
+
+#endif  // ESCROW_OWNERSHIP_RECORD_POOL_H_

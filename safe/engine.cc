@@ -1,0 +1,450 @@
+#include "escrow/safe/engine.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "escrow/ownership/check.h"
+#include "escrow/ownership/record.h"
+#include "escrow/ownership/record_pool.h"
+#include "escrow/raw/error.h"
+#include "escrow/raw/ops.h"
+#include "escrow/raw/ring.h"
+#include "escrow/safe/operation.h"
+
+namespace escrow::safe::internal {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
+
+constexpr milliseconds kNap(1);
+
+// The errors of io_uring_enter(2) that pass by themselves.
+bool IsTransient(int error) {
+  return error == EAGAIN || error == EBUSY || error == ENOMEM ||
+         error == EINTR || error == ETIME;
+}
+
+// Engines with records that the kernel did not give back. Referred to from
+// here, never freed: leaked on purpose, which leak checkers can tell.
+struct Graveyard {
+  std::mutex mutex;
+  std::vector<Engine*> engines;
+  std::size_t operations = 0;
+};
+Graveyard& TheGraveyard() {
+  static auto& graveyard = *new Graveyard;
+  return graveyard;
+}
+
+}  // namespace
+
+// Starting.
+
+io_uring_sqe* Engine::AcquireSqe(Record& record) {
+  io_uring_sqe* sqe = ring_->GetSqe();
+  if (sqe != nullptr) [[likely]] {
+    return sqe;
+  }
+  raw::EnterResult submitted = ring_->Submit();
+  if ((ring_->setup_flags() & IORING_SETUP_SQPOLL) != 0 && submitted) {
+    io_uring_sqring_wait(ring_->get());
+  }
+  if ((sqe = ring_->GetSqe()) != nullptr) return sqe;
+  // Full of completions, perhaps, which kernels before 6.1 answer with EBUSY.
+  Reap();
+  submitted = ring_->Submit();
+  if ((sqe = ring_->GetSqe()) != nullptr) return sqe;
+  record.result.category = &raw::EnterCategory;
+  Finish(record, submitted ? -EAGAIN : -submitted.error_number());
+  return nullptr;
+}
+
+void Engine::Finish(Record& record, std::int32_t result) noexcept {
+  record.hook.unlink();
+  record.result.value = result;
+  record.result.flags = 0;
+  Settle(record);
+}
+
+void Engine::Park(Record& record, GiveUp give_up) noexcept {
+  record.stage = Record::Stage::kWaiting;
+  record.give_up = give_up;
+  waiting_.push_back(record);
+}
+
+// Handles.
+
+void Engine::Drop(Record& record) noexcept {
+  record.continuation = nullptr;
+  Unattach(record);
+  if (record.stage == Record::Stage::kDone) {
+    Discard(record);
+  } else if (record.stage == Record::Stage::kQueued &&
+             record.cancelled_on_drop && ring_.has_value()) {
+    if (Retractable(record)) {
+      Retract(record, -ECANCELED);
+    } else {
+      RequestCancel(record);
+    }
+  }
+  DeleteIfUnused();
+}
+
+void Engine::Detach(Record& record) noexcept {
+  record.cancelled_on_drop = false;
+  Drop(record);
+}
+
+void Engine::Free(Record& record) noexcept {
+  record.hook.unlink();
+  if (record.attached) Unattach(record);
+  Release(record);
+  DeleteIfUnused();
+}
+
+void Engine::Unattach(Record& record) noexcept {
+  record.attached = false;
+  --handles_;
+}
+
+void Engine::ContinueWith(Record& record, Record::Continuation continuation,
+                          void* data, bool handle_stays) noexcept {
+  record.continuation = continuation;
+  record.continuation_data = data;
+  if (!handle_stays) Unattach(record);
+  if (record.stage == Record::Stage::kDone) {
+    ready_.push_back(record);
+    if (!ring_.has_value()) DropReady();
+  }
+}
+
+void Engine::DropReady() noexcept {
+  while (!ready_.empty()) {
+    Record& record = ready_.front();
+    ready_.pop_front();
+    std::exchange(record.continuation, nullptr)(
+        record, Record::Continue::kDestroyUnrun);
+    if (!record.attached) Discard(record);
+  }
+  DeleteIfUnused();
+}
+
+void Engine::Discard(Record& record) noexcept {
+  record.hook.unlink();
+  record.content_type->discard(record);
+  Release(record);
+}
+
+void Engine::DeleteIfUnused() noexcept {
+  if (!ring_.has_value() && handles_ == 0 && !buried_) delete this;
+}
+
+// Taking back.
+
+bool Engine::Retractable(const Record& record) const noexcept {
+  const io_uring_sq& sq = ring_->get()->sq;
+  // Without SQPOLL the kernel reads entries during io_uring_enter(2) only. The
+  // SQPOLL thread may be reading whatever has been published.
+  const std::uint32_t kernels =
+      (ring_->setup_flags() & IORING_SETUP_SQPOLL) != 0
+          ? sq.sqe_head
+          : io_uring_load_sq_head(ring_->get());
+  return static_cast<std::int32_t>(record.sq_position - kernels) >= 0;
+}
+
+void Engine::Retract(Record& record, std::int32_t result) noexcept {
+  const io_uring* ring = ring_->get();
+  io_uring_sqe* const sqe =
+      &ring->sq.sqes[(record.sq_position & ring->sq.ring_mask)
+                     << io_uring_sqe_shift(ring)];
+  io_uring_initialize_sqe(sqe);
+  raw::Ring::Fill(sqe, raw::Nop{}, kNobody);
+  --in_flight_;
+  Finish(record, result);
+}
+
+void Engine::RequestCancel(Record& record) noexcept {
+  record.hook.unlink();
+  to_cancel_.push_back(record);
+  RequestPendingCancels();
+  if (to_cancel_.empty()) return;
+  // Full. A failure is not an error of anybody's: the next submit tries again.
+  (void)ring_->Submit();
+  RequestPendingCancels();
+}
+
+void Engine::RequestPendingCancels() noexcept {
+  while (!to_cancel_.empty()) {
+    Record& record = to_cancel_.front();
+    if (!ring_->TryPush(raw::Cancel{.user_data = record.user_data()},
+                        kNobody)) {
+      return;
+    }
+    to_cancel_.pop_front();
+    queued_.push_back(record);
+  }
+}
+
+// Reaping.
+
+unsigned Engine::Reap() {
+  unsigned total = 0;
+  for (;;) {
+    const raw::Completions completions = ring_->completions();
+    const unsigned entries = completions.entries();
+    if (entries == 0) return total;
+    for (const io_uring_cqe& cqe : completions) OnCompletion(cqe);
+    ring_->Advance(entries);
+    total += entries;
+  }
+}
+
+void Engine::OnCompletion(const io_uring_cqe& cqe) {
+  if ((cqe.user_data & Record::kUserDataBit) == 0) {
+    RawCompletion& copy = raw_ready_.emplace_back();
+    const bool wide = (ring_->setup_flags() & IORING_SETUP_CQE32) != 0 ||
+                      (cqe.flags & IORING_CQE_F_32) != 0;
+    std::memcpy(copy.bytes, &cqe, wide ? 32 : 16);
+    return;
+  }
+  if (cqe.user_data == kNobody) return;
+  Record* const record = Find(cqe.user_data);
+  if (record == nullptr || record->stage != Record::Stage::kQueued) {
+    ++unknown_completions_;
+    return;
+  }
+  if ((cqe.flags & IORING_CQE_F_MORE) != 0) return;
+  record->hook.unlink();
+  --in_flight_;
+  record->result.value = cqe.res;
+  record->result.flags = cqe.flags;
+  Settle(*record);
+}
+
+void Engine::Settle(Record& record) noexcept {
+  record.stage = Record::Stage::kDone;
+  if (record.continuation != nullptr) {
+    ready_.push_back(record);
+  } else if (!record.attached) {
+    Discard(record);
+  }
+}
+
+// Waiting.
+
+raw::EnterResult Engine::Enter(unsigned count,
+                               std::optional<nanoseconds> limit) {
+  RequestPendingCancels();
+  if (!limit.has_value()) return ring_->SubmitAndWait(count);
+  const __kernel_timespec timeout = ToTimespec(*limit);
+  return ring_->SubmitAndWaitTimeout(count, &timeout);
+}
+
+void Engine::Wait(Record& record) {
+  ESCROW_CHECK(&Of(record) == this, "Wait() for another ring's operation");
+  while (record.stage != Record::Stage::kDone) {
+    if (Reap() > 0) continue;
+    if (record.stage == Record::Stage::kWaiting && in_flight_ == 0) {
+      // What it waits for is not on this ring, so waiting here is for ever.
+      record.result.category = &raw::EnterCategory;
+      record.give_up(record);
+      continue;
+    }
+    const raw::EnterResult entered = Enter(1, std::nullopt);
+    if (entered || entered.error_number() == EINTR) continue;
+    Reap();
+    if (record.stage == Record::Stage::kDone) return;
+    if (record.stage == Record::Stage::kQueued && Retractable(record)) {
+      record.result.category = &raw::EnterCategory;
+      Retract(record, -entered.error_number());
+      return;
+    }
+    ESCROW_CHECK(IsTransient(entered.error_number()),
+                 entered.error_number() == EEXIST
+                     ? "a ring is used by a thread that did not create it"
+                     : entered.error().message().c_str());
+    std::this_thread::sleep_for(kNap);
+  }
+}
+
+Result<unsigned> Engine::Submit() {
+  RequestPendingCancels();
+  const raw::EnterResult submitted = ring_->Submit();
+  if (!submitted) return std::unexpected(submitted.error());
+  return *submitted;
+}
+
+Result<std::size_t> Engine::Dispatch(std::optional<nanoseconds> limit) {
+  ESCROW_CHECK(!dispatching_, "Dispatch() from inside a callback");
+  Reap();
+  if (!ready_.empty() || !raw_ready_.empty()) {
+    if (ring_->sq_ready() > 0) (void)Submit();
+    return RunReady();
+  }
+  // A raw handler's requests in flight are not counted.
+  if (in_flight_ == 0 && ring_->sq_ready() == 0 && raw_handler_ == nullptr) {
+    return 0;
+  }
+  RequestPendingCancels();
+  const raw::EnterResult entered =
+      limit == nanoseconds(0) ? ring_->SubmitAndGetEvents() : Enter(1, limit);
+  if (Reap() == 0 && !entered && entered.error_number() != EINTR &&
+      entered.error_number() != ETIME) {
+    return std::unexpected(entered.error());
+  }
+  return RunReady();
+}
+
+std::size_t Engine::RunReady() {
+  // What user code makes ready while it runs is for the next time. If it throws
+  // out of here, what was not run yet is too.
+  struct Running {
+    explicit Running(Engine& its) : engine(its) {
+      engine.dispatching_ = true;
+      records.swap(engine.ready_);
+      completions.swap(engine.raw_ready_);
+    }
+    ~Running() {
+      engine.dispatching_ = false;
+      engine.ready_.splice(engine.ready_.begin(), records);
+      completions.erase(completions.begin(), completions.begin() + next);
+      completions.insert(completions.end(), engine.raw_ready_.begin(),
+                         engine.raw_ready_.end());
+      engine.raw_ready_.swap(completions);
+    }
+    Engine& engine;
+    ownership::RecordList records;
+    std::vector<RawCompletion> completions;
+    std::ptrdiff_t next = 0;
+  } running(*this);
+
+  std::size_t count = 0;
+  while (running.next != std::ssize(running.completions)) {
+    const RawCompletion completion =
+        running.completions[static_cast<std::size_t>(running.next++)];
+    ESCROW_CHECK(raw_handler_ != nullptr,
+                 "a raw completion on a safe ring without a raw handler");
+    raw_handler_(raw_context_,
+                 *reinterpret_cast<const io_uring_cqe*>(completion.bytes));
+    ++count;
+  }
+  while (!running.records.empty()) {
+    Record& record = running.records.front();
+    running.records.pop_front();
+    std::exchange(record.continuation, nullptr)(record, Record::Continue::kRun);
+    ++count;
+  }
+  return count;
+}
+
+// The end.
+
+void Engine::Shutdown() {
+  ESCROW_CHECK(!dispatching_, "a ring destroyed from inside its own callback");
+  stopping_ = true;
+
+  // What the kernel has not seen yet, it never will. Destructors that run here
+  // may drop handles, and so unlink records from either list.
+  ownership::RecordList unsorted;
+  unsorted.splice(unsorted.end(), queued_);
+  unsorted.splice(unsorted.end(), to_cancel_);
+  while (!unsorted.empty()) {
+    Record& record = unsorted.front();
+    unsorted.pop_front();
+    if (Retractable(record)) {
+      Retract(record, -ECANCELED);
+    } else {
+      queued_.push_back(record);
+    }
+  }
+
+  // The rest is cancelled and reaped. A request that is just changing hands in
+  // the kernel slips through a cancellation, so that is repeated.
+  const auto start = std::chrono::steady_clock::now();
+  milliseconds patience(1);
+  while (in_flight_ > 0) {
+    (void)ring_->TryPush(
+        raw::Cancel{.flags = IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL},
+        kNobody);
+    raw::EnterResult entered = ring_->SubmitAndGetEvents();
+    Reap();
+    if (in_flight_ == 0) break;
+    if (entered) entered = Enter(1, patience);
+    Reap();
+    if (!entered && !IsTransient(entered.error_number())) {
+      ESCROW_CHECK(entered.error_number() != EEXIST,
+                   "a ring with operations in flight is destroyed by a thread "
+                   "that did not create it");
+      Bury(entered.error());
+      break;
+    }
+    if (teardown_limit_.count() > 0 &&
+        std::chrono::steady_clock::now() - start > teardown_limit_) {
+      Bury(std::make_error_code(std::errc::timed_out));
+      break;
+    }
+    if (!entered && entered.error_number() != ETIME) {
+      std::this_thread::sleep_for(kNap);
+    }
+    patience = std::min(patience * 2, milliseconds(100));
+  }
+
+  while (!waiting_.empty()) {
+    Record& record = waiting_.front();
+    record.give_up(record);
+  }
+  ring_.reset();
+  DropReady();
+}
+
+void Engine::Bury(const std::error_code& reason) {
+  buried_ = true;
+  Graveyard& graveyard = TheGraveyard();
+  const std::lock_guard lock(graveyard.mutex);
+  graveyard.engines.push_back(this);
+  graveyard.operations += in_flight_;
+  std::fprintf(stderr,
+               "escrow: a ring was destroyed with %zu operations that the "
+               "kernel did not end (%s); their memory is never freed\n",
+               in_flight_, reason.message().c_str());
+}
+
+// What operation.h calls.
+
+void Drop(ownership::Record& record) noexcept {
+  Engine::Of(record).Drop(record);
+}
+
+void Detach(ownership::Record& record) noexcept {
+  Engine::Of(record).Detach(record);
+}
+
+void Release(ownership::Record& record) noexcept {
+  Engine::Of(record).Free(record);
+}
+
+void ContinueWith(ownership::Record& record,
+                  ownership::Record::Continuation continuation, void* data,
+                  bool handle_stays) noexcept {
+  Engine::Of(record).ContinueWith(record, continuation, data, handle_stays);
+}
+
+std::size_t BuriedCount() {
+  Graveyard& graveyard = TheGraveyard();
+  const std::lock_guard lock(graveyard.mutex);
+  return graveyard.operations;
+}
+
+}  // namespace escrow::safe::internal

@@ -1,0 +1,189 @@
+#ifndef ESCROW_SAFE_ENGINE_H_
+#define ESCROW_SAFE_ENGINE_H_
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <optional>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "escrow/ownership/check.h"
+#include "escrow/ownership/record.h"
+#include "escrow/ownership/record_pool.h"
+#include "escrow/raw/error.h"
+#include "escrow/raw/kernel_ptr.h"
+#include "escrow/raw/ring.h"
+#include "escrow/safe/result.h"
+
+namespace escrow::safe::internal {
+
+// What a safe::Ring consists of: a raw ring, the records of its operations, and
+// the bookkeeping between the two. Private to this layer. Outlives its Ring
+// when handles do, without a raw ring then.
+//
+// A record that is kQueued is in one of two lists, by whether the kernel still
+// has to be told to the kernel that nobody wants it any more; a record that is
+// kDone and has a continuation is in a third. All records that the kernel may
+// know are thus in the first two, whoever holds their handles.
+class Engine final : public ownership::RecordPool {
+ public:
+  using Record = ownership::Record;
+
+  static Engine& Of(Record& record) noexcept {
+    return static_cast<Engine&>(*record.pool);
+  }
+
+  Engine(raw::Ring ring, std::chrono::milliseconds teardown_limit)
+      : ring_(std::move(ring)), teardown_limit_(teardown_limit) {}
+
+  // A record for a new operation, attached to the handle about to be made.
+  Record& Begin() {
+    ESCROW_CHECK(!stopping_, "an operation started on a ring in destruction");
+    Record& record = Acquire();
+    record.attached = true;
+    record.cancelled_on_drop = true;
+    ++handles_;
+    return record;
+  }
+
+  // Queues `op`, which points into `record`; from here on the record is the
+  // kernel's. When there is no room and the kernel takes nothing, the operation
+  // is done, with that error. `sqe_flags` are IOSQE_*.
+  template <typename Op>
+  void Start(Record& record, const Op& op, std::uint8_t sqe_flags) {
+    static_assert(raw::HeldUntil<Op>() <= raw::Until::kCompletion,
+                  "a record is given back at the terminal completion");
+    record.result.category = &raw::OperationCategory<Op>;
+    io_uring_sqe* const sqe = AcquireSqe(record);
+    if (sqe == nullptr) return;
+    record.sq_position = ring_->get()->sq.sqe_tail - 1;
+    raw::Ring::Fill(sqe, op, record.user_data(), sqe_flags);
+    record.stage = Record::Stage::kQueued;
+    queued_.push_back(record);
+    ++in_flight_;
+  }
+
+  // Makes a record done that the kernel does not have.
+  void Finish(Record& record, std::int32_t result) noexcept;
+
+  // Parks a record with its result's category set until something else calls
+  // Start() or Finish() on it. Shutdown() calls `give_up` for those still
+  // parked, to call Finish().
+  using GiveUp = void (*)(Record& record);
+  void Park(Record& record, GiveUp give_up) noexcept;
+
+  // Handles; operation.h says what they mean.
+  void Drop(Record& record) noexcept;
+  void Detach(Record& record) noexcept;
+  void Free(Record& record) noexcept;  // whose content is ended
+  void ContinueWith(Record& record, Record::Continuation continuation,
+                    void* data, bool handle_stays) noexcept;
+
+  // Blocks until `record` is done.
+  void Wait(Record& record);
+
+  // Submits, waits at most `limit` (for ever without) for one completion if
+  // nothing is ready, and runs what is ready. The number of continuations run.
+  Result<std::size_t> Dispatch(std::optional<std::chrono::nanoseconds> limit);
+
+  Result<unsigned> Submit();
+
+  // Ends everything in flight, gives up the raw ring, and deletes the engine
+  // unless handles remain, the last of which does that then.
+  void Shutdown();
+
+  raw::Ring& ring() noexcept { return *ring_; }
+  bool stopping() const noexcept { return stopping_; }
+  std::size_t in_flight() const noexcept { return in_flight_; }
+  std::uint64_t unknown_completions() const noexcept {
+    return unknown_completions_;
+  }
+
+  // Gets the completions whose user_data has the topmost bit clear.
+  using RawHandler = void (*)(void* context, const io_uring_cqe& cqe);
+  void SetRawHandler(RawHandler handler, void* context) noexcept {
+    raw_handler_ = handler;
+    raw_context_ = context;
+  }
+
+ private:
+  // For entries that no record stands behind: cancel requests and entries that
+  // were taken back.
+  static constexpr std::uint64_t kNobody =
+      Record::kUserDataBit | Record::kNoIndex;
+
+  ~Engine() = default;
+
+  io_uring_sqe* AcquireSqe(Record& record);
+
+  // Puts `record` where it belongs now that it is done.
+  void Settle(Record& record) noexcept;
+
+  // Whether the kernel has not consumed the record's entry and will not before
+  // the next submit.
+  bool Retractable(const Record& record) const noexcept;
+  // Overwrites such an entry with a nop and ends the operation.
+  void Retract(Record& record, int result) noexcept;
+
+  // Tells the kernel to cancel `record`, or has it told at the next submit.
+  void RequestCancel(Record& record) noexcept;
+  void RequestPendingCancels() noexcept;
+
+  // One io_uring_enter(2): submits, and waits for `count` completions.
+  raw::EnterResult Enter(unsigned count,
+                         std::optional<std::chrono::nanoseconds> limit);
+
+  // Takes every completion out of the queue, copied, and moves the records on.
+  // Runs no user code but the destructors of what orphans own. Their number.
+  unsigned Reap();
+  void OnCompletion(const io_uring_cqe& cqe);
+  std::size_t RunReady();
+
+  // Takes the record out of every list, ends its content, frees it.
+  void Discard(Record& record) noexcept;
+  void Unattach(Record& record) noexcept;
+  // Destroys the continuations of what is ready, unrun.
+  void DropReady() noexcept;
+  void Bury(const std::error_code& reason);
+  void DeleteIfUnused() noexcept;
+
+  std::optional<raw::Ring> ring_;
+  ownership::RecordList queued_;
+  ownership::RecordList to_cancel_;
+  ownership::RecordList ready_;
+  ownership::RecordList waiting_;
+  std::size_t in_flight_ = 0;  // in queued_ and to_cancel_
+  std::size_t handles_ = 0;    // records that are attached
+  std::uint64_t unknown_completions_ = 0;
+
+  // Completions without a record, until the next Dispatch(): copies of
+  // io_uring_cqe, which no container holds because it ends in an array of
+  // unknown size.
+  struct RawCompletion {
+    alignas(io_uring_cqe) std::byte bytes[32];
+  };
+  std::vector<RawCompletion> raw_ready_;
+  RawHandler raw_handler_ = nullptr;
+  void* raw_context_ = nullptr;
+
+  std::chrono::milliseconds teardown_limit_;
+  bool stopping_ = false;     // Shutdown() has begun
+  bool buried_ = false;       // and the kernel kept some records
+  bool dispatching_ = false;  // user code is running
+};
+
+// Operations in engines that were shut down without the kernel's consent.
+std::size_t BuriedCount();
+
+inline __kernel_timespec ToTimespec(std::chrono::nanoseconds duration) {
+  const auto seconds =
+      std::chrono::duration_cast<std::chrono::seconds>(duration);
+  return {.tv_sec = seconds.count(), .tv_nsec = (duration - seconds).count()};
+}
+
+}  // namespace escrow::safe::internal
+
+#endif  // ESCROW_SAFE_ENGINE_H_

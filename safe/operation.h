@@ -1,0 +1,152 @@
+#ifndef ESCROW_SAFE_OPERATION_H_
+#define ESCROW_SAFE_OPERATION_H_
+
+#include <coroutine>
+#include <type_traits>
+#include <utility>
+
+#include "escrow/ownership/check.h"
+#include "escrow/ownership/record.h"
+#include "escrow/safe/result.h"
+
+namespace escrow::safe {
+
+namespace internal {
+
+// The ring's part in what happens to a handle; engine.cc.
+void Drop(ownership::Record& record) noexcept;
+void Detach(ownership::Record& record) noexcept;
+void Release(ownership::Record& record) noexcept;
+void ContinueWith(ownership::Record& record,
+                  ownership::Record::Continuation continuation, void* data,
+                  bool handle_stays) noexcept;
+
+template <typename Callback, typename B>
+void Deliver(Callback& callback, Transfer<B> outcome) {
+  callback(std::move(outcome.result), std::move(outcome.buffer));
+}
+template <typename Callback, typename T>
+void Deliver(Callback& callback, Result<T> outcome) {
+  callback(std::move(outcome));
+}
+
+}  // namespace internal
+
+// A started operation, to be asked for its outcome exactly once, in one of
+// three ways:
+//
+//   auto outcome = ring.Wait(std::move(operation));    // blocks
+//   auto outcome = co_await std::move(operation);      // in any coroutine
+//   std::move(operation).Then([](auto result...) {});  // called by Dispatch()
+//
+// `Outcome` is a Transfer<B> for what has a buffer and a Result<T> for the
+// rest. The operation is submitted with the ring's next Wait(), Dispatch() or
+// Submit().
+//
+// Dropping the handle (also with the coroutine that awaits it) cancels the
+// operation. What it owns stays where it is until the kernel is done with it
+// and is destroyed then; so is a descriptor that it might have opened. A handle
+// may outlive its ring: the operation is over by then and has its outcome.
+//
+// Movable. A handle belongs to the thread of its ring.
+template <typename Outcome>
+class [[nodiscard]] Operation {
+ public:
+  Operation(Operation&& other) noexcept
+      : record_(std::exchange(other.record_, nullptr)) {}
+  Operation& operator=(Operation&& other) noexcept {
+    std::swap(record_, other.record_);
+    return *this;
+  }
+  ~Operation() {
+    if (record_ != nullptr) internal::Drop(*record_);
+  }
+
+  // Whether the outcome is there, as of the ring's last Wait() or Dispatch().
+  bool done() const noexcept {
+    return record().stage == ownership::Record::Stage::kDone;
+  }
+
+  // The outcome. Requires done().
+  Outcome Take() && {
+    ESCROW_CHECK(done(), "Take() of an operation that is not done");
+    // Released on the way out, for the outcome is built in the caller's place.
+    struct Releasing {
+      ownership::Record& record;
+      ~Releasing() { internal::Release(record); }
+    } releasing{*std::exchange(record_, nullptr)};
+    return releasing.record.template Take<Outcome>();
+  }
+
+  // Has `callback` called by the ring's Dispatch() when the operation is done,
+  // with the parts of a Transfer (result, buffer) or with the Result. It may
+  // start, drop and wait for operations, but not destroy the ring. Destroying
+  // the ring first destroys the callback uncalled.
+  template <typename Callback>
+  void Then(Callback callback) && {
+    ownership::Record& record = *std::exchange(record_, nullptr);
+    internal::ContinueWith(record, &RunCallback<Callback>,
+                           record.EmplaceBeside(std::move(callback)),
+                           /*handle_stays=*/false);
+  }
+
+  // Lets the operation go on to its end without anybody who asks for the
+  // outcome.
+  void Detach() && { internal::Detach(*std::exchange(record_, nullptr)); }
+
+  // The coroutine is resumed by the ring's Dispatch(), or goes on at once if
+  // the operation is done.
+  auto operator co_await() && noexcept { return Awaiter(std::move(*this)); }
+
+  // For the ring. The record, attached to this handle.
+  explicit Operation(ownership::Record& record) noexcept : record_(&record) {}
+  ownership::Record& record() const noexcept {
+    ESCROW_CHECK(record_ != nullptr, "use of an operation that was moved from");
+    return *record_;
+  }
+
+ private:
+  class Awaiter {
+   public:
+    explicit Awaiter(Operation operation) noexcept
+        : operation_(std::move(operation)) {}
+
+    bool await_ready() const noexcept { return operation_.done(); }
+    void await_suspend(std::coroutine_handle<> waiter) {
+      internal::ContinueWith(operation_.record(), &Resume, waiter.address(),
+                             /*handle_stays=*/true);
+    }
+    Outcome await_resume() { return std::move(operation_).Take(); }
+
+   private:
+    Operation operation_;
+  };
+
+  static void Resume(ownership::Record& record,
+                     ownership::Record::Continue how) {
+    // A frame that is never resumed is its owner's to destroy, not ours.
+    if (how == ownership::Record::Continue::kRun) {
+      std::coroutine_handle<>::from_address(record.continuation_data).resume();
+    }
+  }
+
+  template <typename Callback>
+  static void RunCallback(ownership::Record& record,
+                          ownership::Record::Continue how) {
+    auto* const stored = static_cast<Callback*>(record.continuation_data);
+    if (how == ownership::Record::Continue::kDestroyUnrun) {
+      record.DestroyBeside(stored);
+      return;
+    }
+    // Out of the record first: the callback may start an operation in it.
+    Callback callback = std::move(*stored);
+    record.DestroyBeside(stored);
+    internal::Deliver(callback, Operation(record).Take());
+  }
+
+  ownership::Record* record_;
+};
+
+}  // namespace escrow::safe
+
+#endif  // ESCROW_SAFE_OPERATION_H_

@@ -1,0 +1,364 @@
+#include "escrow/safe/ring.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "escrow/ownership/check.h"
+#include "escrow/ownership/descriptor.h"
+#include "escrow/ownership/record.h"
+#include "escrow/raw/error.h"
+#include "escrow/raw/ops.h"
+#include "escrow/raw/ring.h"
+#include "escrow/safe/engine.h"
+#include "escrow/safe/operation.h"
+#include "escrow/safe/result.h"
+
+namespace escrow::safe {
+namespace {
+
+using internal::Engine;
+using ownership::Descriptor;
+using ownership::DescriptorShare;
+using ownership::RawResult;
+using ownership::Record;
+
+static_assert(kCurrentPosition == raw::kCurrentPosition);
+
+// Setup.
+
+// Entries are retracted and counted by their position in the queue, the ring is
+// enabled and mapped, and waiting is for interrupts.
+constexpr std::uint32_t kUnsupportedFlags =
+    IORING_SETUP_IOPOLL | IORING_SETUP_R_DISABLED | IORING_SETUP_NO_MMAP |
+    IORING_SETUP_REGISTERED_FD_ONLY | IORING_SETUP_SQ_REWIND;
+
+// Best first. The last one is the least that Linux 5.19 has.
+constexpr std::uint32_t kOneIssuer =
+    IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER |
+    IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+constexpr std::uint32_t kBestFlags[] = {
+    kOneIssuer | IORING_SETUP_NO_SQARRAY,
+    kOneIssuer,
+    IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN |
+        IORING_SETUP_TASKRUN_FLAG,
+};
+
+// raw::Ring::Create() that outlasts the memory of rings destroyed just before.
+Result<raw::Ring> CreatePatiently(const raw::RingOptions& options) {
+  using std::chrono::milliseconds;
+  const auto deadline = std::chrono::steady_clock::now() + milliseconds(200);
+  for (;;) {
+    Result<raw::Ring> ring = raw::Ring::Create(options);
+    if (ring.has_value() || ring.error().value() != ENOMEM ||
+        std::chrono::steady_clock::now() > deadline) {
+      return ring;
+    }
+    std::this_thread::sleep_for(milliseconds(1));
+  }
+}
+
+Result<raw::Ring> CreateRaw(const RingOptions& options) {
+  raw::RingOptions raw_options = {
+      .entries = options.entries,
+      .completion_entries = options.completion_entries,
+  };
+  const std::uint32_t sized =
+      options.completion_entries != 0 ? IORING_SETUP_CQSIZE : 0;
+  if (options.setup_flags.has_value()) {
+    if ((*options.setup_flags & kUnsupportedFlags) != 0) {
+      return std::unexpected(std::error_code(EINVAL, raw::SetupCategory()));
+    }
+    raw_options.setup_flags = *options.setup_flags | sized;
+    return CreatePatiently(raw_options);
+  }
+  Result<raw::Ring> ring =
+      std::unexpected(std::error_code(EINVAL, raw::SetupCategory()));
+  for (const std::uint32_t flags : kBestFlags) {
+    raw_options.setup_flags = flags | sized;
+    ring = CreatePatiently(raw_options);
+    if (ring.has_value() || ring.error().value() != EINVAL) break;
+  }
+  return ring;
+}
+
+// What the operations own.
+
+Result<void> ToResult(const RawResult& result) {
+  if (!result.ok()) return std::unexpected(result.error());
+  return {};
+}
+
+struct PlainContent {
+  DescriptorShare file = {};  // of those that have one
+
+  Result<void> Take(const RawResult& result) && { return ToResult(result); }
+  void Discard(const RawResult&) noexcept {}
+};
+
+struct OpenContent {
+  std::string path;
+
+  Result<Descriptor> Take(const RawResult& result) && {
+    if (!result.ok()) return std::unexpected(result.error());
+    return Descriptor::Adopt(result.value);
+  }
+  void Discard(const RawResult& result) noexcept {
+    if (result.ok()) ::close(result.value);
+  }
+};
+
+struct CloseContent {
+  Descriptor file;
+
+  Result<void> Take(const RawResult& result) && {
+    Discard(result);
+    return ToResult(result);
+  }
+  void Discard(const RawResult& result) noexcept {
+    // close(2) frees the number whatever error it reports. Where it was not
+    // called, the Descriptor does it.
+    const bool called =
+        result.category == &raw::OperationCategory<raw::Close> &&
+        result.value != -ECANCELED;
+    if (called) (void)std::move(file).Release();
+  }
+};
+
+struct StatxContent {
+  std::string path;
+  DescriptorShare file;
+  struct ::statx status = {};
+
+  Result<struct ::statx> Take(const RawResult& result) && {
+    if (!result.ok()) return std::unexpected(result.error());
+    return status;
+  }
+  void Discard(const RawResult&) noexcept {}
+};
+
+struct TimeoutContent {
+  __kernel_timespec duration;
+
+  Result<void> Take(const RawResult& result) && {
+    if (result.value == -ETIME) return {};
+    return ToResult(result);
+  }
+  void Discard(const RawResult&) noexcept {}
+};
+
+// The kernel reads a path up to its first NUL.
+template <typename Op>
+bool RejectPath(Record& record, const std::string& path) {
+  if (path.find('\0') == std::string::npos) return false;
+  record.result.category = &raw::OperationCategory<Op>;
+  Engine::Of(record).Finish(record, -EINVAL);
+  return true;
+}
+
+// The kernel transfers less than 2 GiB at a time, page-aligned.
+std::uint32_t TransferLength(std::size_t size) {
+  constexpr std::size_t kMost = 0x7fff'f000;
+  return static_cast<std::uint32_t>(std::min(size, kMost));
+}
+
+std::uint8_t SqeFlags(IoOptions options) {
+  return options.async ? std::uint8_t{IOSQE_ASYNC} : std::uint8_t{0};
+}
+
+void StartClose(Record& record) {
+  const Descriptor& file = static_cast<CloseContent*>(record.content)->file;
+  Engine::Of(record).Start(record, raw::Close{.fd = file.number()}, 0);
+}
+
+}  // namespace
+
+Result<Ring> Ring::Create(const RingOptions& options) {
+  Result<raw::Ring> ring = CreateRaw(options);
+  if (!ring.has_value()) return std::unexpected(ring.error());
+  // Without these the kernel may drop completions, or reads what entries point
+  // to after the submit.
+  constexpr std::uint32_t kNeeded =
+      IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_EXT_ARG;
+  if ((ring->features() & kNeeded) != kNeeded) {
+    return std::unexpected(std::error_code(ENOSYS, raw::SetupCategory()));
+  }
+  // An optimization, and tied to this thread, as the ring is with this flag.
+  if ((ring->setup_flags() & IORING_SETUP_SINGLE_ISSUER) != 0) {
+    (void)ring->RegisterRingFd();
+  }
+  return Ring(new Engine(std::move(*ring), options.teardown_limit));
+}
+
+Ring::~Ring() {
+  if (engine_ != nullptr) engine_->Shutdown();
+}
+
+Operation<Result<void>> Ring::Fsync(const Descriptor& file, SyncMode mode) {
+  Record& record = engine_->Begin();
+  record.Emplace<PlainContent>(file.Share());
+  engine_->Start(
+      record,
+      raw::Fsync{.fd = file.number(),
+                 .flags = mode == SyncMode::kData ? IORING_FSYNC_DATASYNC : 0u},
+      0);
+  return Operation<Result<void>>(record);
+}
+
+Operation<Result<Descriptor>> Ring::Open(std::string path, int flags,
+                                         ::mode_t mode) {
+  Record& record = engine_->Begin();
+  const auto& content = record.Emplace<OpenContent>(std::move(path));
+  if (!RejectPath<raw::OpenAt>(record, content.path)) {
+    engine_->Start(record,
+                   raw::OpenAt{.path = content.path.c_str(),
+                               .flags = flags | O_CLOEXEC,
+                               .mode = mode},
+                   0);
+  }
+  return Operation<Result<Descriptor>>(record);
+}
+
+Operation<Result<void>> Ring::Close(Descriptor file) {
+  ESCROW_CHECK(file.valid(), "Close() of an empty Descriptor");
+  Record& record = engine_->Begin();
+  record.cancelled_on_drop = false;
+  auto& content = record.Emplace<CloseContent>(std::move(file));
+  if (content.file.alone()) {
+    StartClose(record);
+    return Operation<Result<void>>(record);
+  }
+  record.result.category = &raw::OperationCategory<raw::Close>;
+  engine_->Park(record, [](Record& parked) {
+    static_cast<CloseContent*>(parked.content)
+        ->file.WhenAlone(nullptr, nullptr);
+    Engine::Of(parked).Finish(parked, -ECANCELED);
+  });
+  content.file.WhenAlone(
+      [](void* context) {
+        Record& parked = *static_cast<Record*>(context);
+        parked.hook.unlink();
+        if (Engine::Of(parked).stopping()) {
+          Engine::Of(parked).Finish(parked, -ECANCELED);
+        } else {
+          StartClose(parked);
+        }
+      },
+      &record);
+  return Operation<Result<void>>(record);
+}
+
+Operation<Result<struct ::statx>> Ring::Statx(std::string path, int flags,
+                                              unsigned mask) {
+  Record& record = engine_->Begin();
+  auto& content =
+      record.Emplace<StatxContent>(std::move(path), DescriptorShare());
+  if (!RejectPath<raw::Statx>(record, content.path)) {
+    engine_->Start(record,
+                   raw::Statx{.path = content.path.c_str(),
+                              .flags = flags,
+                              .mask = mask,
+                              .result = &content.status},
+                   0);
+  }
+  return Operation<Result<struct ::statx>>(record);
+}
+
+Operation<Result<struct ::statx>> Ring::Statx(const Descriptor& file,
+                                              unsigned mask) {
+  Record& record = engine_->Begin();
+  auto& content = record.Emplace<StatxContent>(std::string(), file.Share());
+  engine_->Start(record,
+                 raw::Statx{.directory = file.number(),
+                            .path = content.path.c_str(),
+                            .flags = AT_EMPTY_PATH,
+                            .mask = mask,
+                            .result = &content.status},
+                 0);
+  return Operation<Result<struct ::statx>>(record);
+}
+
+Operation<Result<void>> Ring::Timeout(std::chrono::nanoseconds duration) {
+  Record& record = engine_->Begin();
+  const auto& content =
+      record.Emplace<TimeoutContent>(internal::ToTimespec(duration));
+  engine_->Start(record, raw::Timeout{.duration = &content.duration}, 0);
+  return Operation<Result<void>>(record);
+}
+
+Operation<Result<void>> Ring::Nop() {
+  Record& record = engine_->Begin();
+  record.Emplace<PlainContent>();
+  engine_->Start(record, raw::Nop{}, 0);
+  return Operation<Result<void>>(record);
+}
+
+Operation<Result<void>> Ring::CancelRecord(const Record& target) {
+  ESCROW_CHECK(target.pool == engine_, "Cancel() of another ring's operation");
+  Record& record = engine_->Begin();
+  record.cancelled_on_drop = false;
+  record.Emplace<PlainContent>();
+  engine_->Start(record, raw::Cancel{.user_data = target.user_data()}, 0);
+  return Operation<Result<void>>(record);
+}
+
+void Ring::WaitFor(Record& record) { engine_->Wait(record); }
+
+Result<std::size_t> Ring::Dispatch() { return engine_->Dispatch(std::nullopt); }
+
+Result<std::size_t> Ring::Dispatch(std::chrono::nanoseconds limit) {
+  return engine_->Dispatch(limit);
+}
+
+Result<unsigned> Ring::Submit() { return engine_->Submit(); }
+
+std::size_t Ring::in_flight() const noexcept { return engine_->in_flight(); }
+
+std::uint32_t Ring::setup_flags() const noexcept {
+  return engine_->ring().setup_flags();
+}
+
+std::uint64_t Ring::unknown_completions() const noexcept {
+  return engine_->unknown_completions();
+}
+
+std::size_t BuriedOperations() { return internal::BuriedCount(); }
+
+namespace internal {
+
+Record& Begin(Engine& engine) { return engine.Begin(); }
+
+void StartRead(Record& record, int file, std::byte* data, std::size_t size,
+               std::uint64_t offset, IoOptions options) {
+  Engine::Of(record).Start(record,
+                           raw::Read{.fd = file,
+                                     .buffer = data,
+                                     .length = TransferLength(size),
+                                     .offset = offset},
+                           SqeFlags(options));
+}
+
+void StartWrite(Record& record, int file, const std::byte* data,
+                std::size_t size, std::uint64_t offset, IoOptions options) {
+  Engine::Of(record).Start(record,
+                           raw::Write{.fd = file,
+                                      .buffer = data,
+                                      .length = TransferLength(size),
+                                      .offset = offset},
+                           SqeFlags(options));
+}
+
+}  // namespace internal
+}  // namespace escrow::safe
