@@ -89,11 +89,12 @@ struct Record {
   // to be ended by DestroyBeside().
   template <typename T>
   T* EmplaceBeside(T&& value) {
-    const std::size_t offset =
-        (inline_used + alignof(T) - 1) / alignof(T) * alignof(T);
-    if (alignof(T) <= alignof(std::max_align_t) &&
-        offset + sizeof(T) <= kInlineBytes) {
-      return new (inline_bytes + offset) T(std::move(value));
+    if constexpr (kInline<T>) {
+      const std::size_t offset =
+          (inline_used + alignof(T) - 1) / alignof(T) * alignof(T);
+      if (offset + sizeof(T) <= kInlineBytes) {
+        return new (inline_bytes + offset) T(std::move(value));
+      }
     }
     return new T(std::move(value));
   }
@@ -121,6 +122,11 @@ struct Record {
   // Holds a struct statx (256 bytes), a path and a callback.
   static constexpr std::size_t kInlineBytes = 352;
 
+  // What a record can hold without an allocation.
+  template <typename T>
+  static constexpr bool kInline = sizeof(T) <= kInlineBytes &&
+                                  alignof(T) <= alignof(std::max_align_t);
+
   // For the one list that its stage puts the record in.
   boost::intrusive::list_member_hook<
       boost::intrusive::link_mode<boost::intrusive::auto_unlink>>
@@ -142,10 +148,6 @@ struct Record {
   alignas(std::max_align_t) std::byte inline_bytes[kInlineBytes];
 
  private:
-  template <typename Content>
-  static constexpr bool kInline = sizeof(Content) <= kInlineBytes &&
-                                  alignof(Content) <= alignof(std::max_align_t);
-
   template <typename Content>
   static void DestroyContent(Record& record) noexcept {
     std::destroy_at(static_cast<Content*>(record.content));

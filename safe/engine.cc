@@ -50,6 +50,13 @@ Graveyard& TheGraveyard() {
 
 }  // namespace
 
+Engine::Engine(raw::Ring ring, milliseconds teardown_limit)
+    : ring_(std::move(ring)), teardown_limit_(teardown_limit) {
+  if ((ring_->setup_flags() & IORING_SETUP_SINGLE_ISSUER) != 0) {
+    owner_ = std::this_thread::get_id();
+  }
+}
+
 // Starting.
 
 io_uring_sqe* Engine::AcquireSqe(Record& record) {
@@ -58,17 +65,23 @@ io_uring_sqe* Engine::AcquireSqe(Record& record) {
     return sqe;
   }
   raw::EnterResult submitted = ring_->Submit();
-  if ((ring_->setup_flags() & IORING_SETUP_SQPOLL) != 0 && submitted) {
-    io_uring_sqring_wait(ring_->get());
+  if ((ring_->setup_flags() & IORING_SETUP_SQPOLL) != 0) {
+    // The wait ends when the kernel's thread has taken an entry, which is a
+    // moment before it says so in the queue's head.
+    while (submitted && (sqe = ring_->GetSqe()) == nullptr) {
+      submitted = raw::EnterResult(io_uring_sqring_wait(ring_->get()));
+    }
+  } else if ((sqe = ring_->GetSqe()) == nullptr) {
+    // Kernels answer EBUSY while completions wait for room.
+    Reap();
+    submitted = ring_->Submit();
+    sqe = ring_->GetSqe();
   }
-  if ((sqe = ring_->GetSqe()) != nullptr) return sqe;
-  // Full of completions, perhaps, which kernels before 6.1 answer with EBUSY.
-  Reap();
-  submitted = ring_->Submit();
-  if ((sqe = ring_->GetSqe()) != nullptr) return sqe;
-  record.result.category = &raw::EnterCategory;
-  Finish(record, submitted ? -EAGAIN : -submitted.error_number());
-  return nullptr;
+  if (sqe == nullptr) {
+    record.result.category = &raw::EnterCategory;
+    Finish(record, submitted ? -EAGAIN : -submitted.error_number());
+  }
+  return sqe;
 }
 
 void Engine::Finish(Record& record, std::int32_t result) noexcept {
@@ -244,9 +257,16 @@ void Engine::Settle(Record& record) noexcept {
 
 // Waiting.
 
+void Engine::BeforeEnter() noexcept {
+  ESCROW_CHECK(
+      owner_ == std::thread::id() || owner_ == std::this_thread::get_id(),
+      "a ring is used by a thread that did not create it");
+  RequestPendingCancels();
+}
+
 raw::EnterResult Engine::Enter(unsigned count,
                                std::optional<nanoseconds> limit) {
-  RequestPendingCancels();
+  BeforeEnter();
   if (!limit.has_value()) return ring_->SubmitAndWait(count);
   const __kernel_timespec timeout = ToTimespec(*limit);
   return ring_->SubmitAndWaitTimeout(count, &timeout);
@@ -272,15 +292,13 @@ void Engine::Wait(Record& record) {
       return;
     }
     ESCROW_CHECK(IsTransient(entered.error_number()),
-                 entered.error_number() == EEXIST
-                     ? "a ring is used by a thread that did not create it"
-                     : entered.error().message().c_str());
+                 entered.error().message().c_str());
     std::this_thread::sleep_for(kNap);
   }
 }
 
 Result<unsigned> Engine::Submit() {
-  RequestPendingCancels();
+  BeforeEnter();
   const raw::EnterResult submitted = ring_->Submit();
   if (!submitted) return std::unexpected(submitted.error());
   return *submitted;
@@ -378,15 +396,13 @@ void Engine::Shutdown() {
     (void)ring_->TryPush(
         raw::Cancel{.flags = IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL},
         kNobody);
+    BeforeEnter();
     raw::EnterResult entered = ring_->SubmitAndGetEvents();
     Reap();
     if (in_flight_ == 0) break;
     if (entered) entered = Enter(1, patience);
     Reap();
     if (!entered && !IsTransient(entered.error_number())) {
-      ESCROW_CHECK(entered.error_number() != EEXIST,
-                   "a ring with operations in flight is destroyed by a thread "
-                   "that did not create it");
       Bury(entered.error());
       break;
     }

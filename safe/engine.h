@@ -7,6 +7,7 @@
 #include <expected>
 #include <optional>
 #include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -36,8 +37,7 @@ class Engine final : public ownership::RecordPool {
     return static_cast<Engine&>(*record.pool);
   }
 
-  Engine(raw::Ring ring, std::chrono::milliseconds teardown_limit)
-      : ring_(std::move(ring)), teardown_limit_(teardown_limit) {}
+  Engine(raw::Ring ring, std::chrono::milliseconds teardown_limit);
 
   // A record for a new operation, attached to the handle about to be made.
   Record& Begin() {
@@ -132,6 +132,8 @@ class Engine final : public ownership::RecordPool {
   void RequestCancel(Record& record) noexcept;
   void RequestPendingCancels() noexcept;
 
+  // Has to come before every io_uring_enter(2) but those that make room.
+  void BeforeEnter() noexcept;
   // One io_uring_enter(2): submits, and waits for `count` completions.
   raw::EnterResult Enter(unsigned count,
                          std::optional<std::chrono::nanoseconds> limit);
@@ -169,6 +171,7 @@ class Engine final : public ownership::RecordPool {
   RawHandler raw_handler_ = nullptr;
   void* raw_context_ = nullptr;
 
+  std::thread::id owner_;  // of a ring that has IORING_SETUP_SINGLE_ISSUER
   std::chrono::milliseconds teardown_limit_;
   bool stopping_ = false;     // Shutdown() has begun
   bool buried_ = false;       // and the kernel kept some records

@@ -50,7 +50,7 @@ struct RingOptions {
   // has: one issuing thread, deferred task work (Linux 6.1), no submission
   // array (6.6). Not IORING_SETUP_IOPOLL, _R_DISABLED, _NO_MMAP,
   // _REGISTERED_FD_ONLY or _SQ_REWIND.
-  std::optional<std::uint32_t> setup_flags;
+  std::optional<std::uint32_t> setup_flags = std::nullopt;
 
   // How long the destructor waits for operations that the kernel does not end
   // although they are cancelled (a disk or a network file system that hangs).

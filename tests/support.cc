@@ -1,0 +1,145 @@
+#include "tests/support.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdio>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace escrow::testing {
+namespace {
+
+[[noreturn]] void Die(const char* what) {
+  std::perror(what);
+  std::abort();
+}
+
+void InstallFilter(std::vector<sock_filter> filter) {
+  sock_fprog program = {
+      .len = static_cast<unsigned short>(filter.size()),
+      .filter = filter.data(),
+  };
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+      prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
+    Die("prctl");
+  }
+}
+
+constexpr unsigned Errno(int error) {
+  return SECCOMP_RET_ERRNO | static_cast<unsigned>(error);
+}
+
+sock_filter Load(std::size_t offset) {
+  return BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<unsigned>(offset));
+}
+
+// Goes on if equal, else skips the next `otherwise` instructions.
+sock_filter SkipUnless(unsigned value, unsigned char otherwise) {
+  return BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, otherwise);
+}
+
+sock_filter Return(unsigned action) {
+  return BPF_STMT(BPF_RET | BPF_K, action);
+}
+
+}  // namespace
+
+TemporaryFile::TemporaryFile(const std::string& content) {
+  const char* directory = std::getenv("TEST_TMPDIR");
+  path_ =
+      std::string(directory != nullptr ? directory : "/tmp") + "/fileXXXXXX";
+  const int fd = mkstemp(path_.data());
+  if (fd < 0) Die("mkstemp");
+  if (write(fd, content.data(), content.size()) !=
+      static_cast<ssize_t>(content.size())) {
+    Die("write");
+  }
+  close(fd);
+}
+
+TemporaryFile::~TemporaryFile() { unlink(path_.c_str()); }
+
+int TemporaryFile::Open(int flags) const {
+  const int fd = open(path_.c_str(), flags | O_CLOEXEC);
+  if (fd < 0) Die("open");
+  return fd;
+}
+
+std::string TemporaryFile::Content() const {
+  const int fd = Open(O_RDONLY);
+  std::string content(static_cast<std::size_t>(lseek(fd, 0, SEEK_END)), ' ');
+  if (pread(fd, content.data(), content.size(), 0) !=
+      static_cast<ssize_t>(content.size())) {
+    Die("pread");
+  }
+  close(fd);
+  return content;
+}
+
+Pipe::Pipe() {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) Die("pipe2");
+  read_end = ends[0];
+  write_end = ends[1];
+}
+
+int OpenDescriptors() {
+  DIR* directory = opendir("/proc/self/fd");
+  if (directory == nullptr) Die("opendir");
+  int count = 0;
+  while (const dirent* entry = readdir(directory)) {
+    if (entry->d_name[0] != '.') ++count;
+  }
+  closedir(directory);
+  return count - 1;  // but for the one that listed them
+}
+
+void MakeEnterFail(int error, int to_submit) {
+  if (to_submit < 0) {
+    InstallFilter({
+        Load(offsetof(seccomp_data, nr)),
+        SkipUnless(SYS_io_uring_enter, 1),
+        Return(Errno(error)),
+        Return(SECCOMP_RET_ALLOW),
+    });
+    return;
+  }
+  InstallFilter({
+      Load(offsetof(seccomp_data, nr)),
+      SkipUnless(SYS_io_uring_enter, 3),
+      Load(offsetof(seccomp_data, args[1])),
+      SkipUnless(static_cast<unsigned>(to_submit), 1),
+      Return(Errno(error)),
+      Return(SECCOMP_RET_ALLOW),
+  });
+}
+
+void MakeSetupFail(int error) {
+  InstallFilter({
+      Load(offsetof(seccomp_data, nr)),
+      SkipUnless(SYS_io_uring_setup, 1),
+      Return(Errno(error)),
+      Return(SECCOMP_RET_ALLOW),
+  });
+}
+
+void ExpectChildSucceeds(const std::function<void()>& body) {
+  EXPECT_EXIT(
+      {
+        body();
+        _exit(::testing::Test::HasFailure() ? 1 : 0);
+      },
+      ::testing::ExitedWithCode(0), "");
+}
+
+}  // namespace escrow::testing

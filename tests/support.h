@@ -1,0 +1,136 @@
+#ifndef ESCROW_TESTS_SUPPORT_H_
+#define ESCROW_TESTS_SUPPORT_H_
+
+#include <gtest/gtest.h>
+
+#include <coroutine>
+#include <cstddef>
+#include <cstdlib>
+#include <functional>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "escrow/ownership/memory.h"
+
+// What several tests need.
+
+namespace escrow::testing {
+
+// A file that is gone at the end of the test.
+class TemporaryFile {
+ public:
+  // Creates it with `content`.
+  explicit TemporaryFile(const std::string& content = "");
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+  ~TemporaryFile();
+
+  const std::string& path() const { return path_; }
+  // A new descriptor, to be closed by the caller.
+  int Open(int flags) const;
+  std::string Content() const;
+
+ private:
+  std::string path_;
+};
+
+// A pipe, as two numbers that the caller closes.
+struct Pipe {
+  Pipe();
+  int read_end = -1;
+  int write_end = -1;
+};
+
+// How many descriptors the process has open.
+int OpenDescriptors();
+
+// Makes io_uring_enter(2) fail with `error` from here on: whenever it has
+// exactly `to_submit` entries to submit, or, with -1, always. Cannot be undone,
+// so only in a child process.
+void MakeEnterFail(int error, int to_submit = -1);
+// Likewise for every io_uring_setup(2).
+void MakeSetupFail(int error);
+
+// Runs `body`, whose expectations count, in a child process: for what cannot be
+// undone.
+void ExpectChildSucceeds(const std::function<void()>& body);
+
+// Memory that outlives its release, for a test to see what happens to it then.
+// Counts how often it was released.
+struct Arena {
+  std::byte* data;
+  std::size_t size;
+  int releases = 0;
+};
+
+// Owns an Arena, like a buffer owns its bytes.
+class Tracked {
+ public:
+  explicit Tracked(Arena& arena) noexcept : arena_(&arena) {}
+  Tracked(Tracked&& other) noexcept
+      : arena_(std::exchange(other.arena_, nullptr)) {}
+  Tracked& operator=(Tracked&& other) noexcept {
+    std::swap(arena_, other.arena_);
+    return *this;
+  }
+  ~Tracked() {
+    if (arena_ != nullptr) ++arena_->releases;
+  }
+  Arena* arena() const noexcept { return arena_; }
+
+ private:
+  Arena* arena_;
+};
+
+// A coroutine that starts at once. Its frame is destroyed with this object, or
+// earlier by Destroy().
+class Task {
+ public:
+  struct promise_type {
+    Task get_return_object() {
+      return Task(std::coroutine_handle<promise_type>::from_promise(*this));
+    }
+    std::suspend_never initial_suspend() noexcept { return {}; }
+    std::suspend_always final_suspend() noexcept { return {}; }
+    void return_void() noexcept {}
+    void unhandled_exception() noexcept { std::abort(); }
+  };
+
+  Task(Task&& other) noexcept : frame_(std::exchange(other.frame_, nullptr)) {}
+  ~Task() { Destroy(); }
+
+  bool finished() const { return frame_.done(); }
+  void Destroy() {
+    if (frame_) std::exchange(frame_, nullptr).destroy();
+  }
+
+ private:
+  explicit Task(std::coroutine_handle<promise_type> frame) : frame_(frame) {}
+  std::coroutine_handle<promise_type> frame_;
+};
+
+// A coroutine that owns itself.
+struct Detached {
+  struct promise_type {
+    Detached get_return_object() noexcept { return {}; }
+    std::suspend_never initial_suspend() noexcept { return {}; }
+    std::suspend_never final_suspend() noexcept { return {}; }
+    void return_void() noexcept {}
+    void unhandled_exception() noexcept { std::abort(); }
+  };
+};
+
+}  // namespace escrow::testing
+
+template <>
+struct escrow::ownership::OwnedMemory<escrow::testing::Tracked> {
+  static std::byte* Data(testing::Tracked& value) noexcept {
+    return value.arena()->data;
+  }
+  static std::size_t Size(const testing::Tracked& value) noexcept {
+    return value.arena()->size;
+  }
+};
+
+#endif  // ESCROW_TESTS_SUPPORT_H_
