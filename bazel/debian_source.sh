@@ -23,10 +23,16 @@ keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 [ -r "$keyring" ] || fail "$keyring is missing: apt-get install debian-archive-keyring"
 
 # The archive this machine is installed from. "update --print-uris" answers before the first "apt-get update", too.
+# apt's sources may say "testing" where os-release gives a code name; the code name goes first, being the least likely
+# to be somebody else's archive.
 release=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
 [ -n "$release" ] || fail "/etc/os-release names no Debian release"
-archive=$(apt-get update --print-uris 2>/dev/null |
-  sed -n "s,^'\(.*\)/dists/$release/InRelease'.*,\1,p" | head -n 1)
+uris=$(apt-get update --print-uris 2>/dev/null) || uris=
+archive=
+for name in "$release" stable testing unstable sid; do
+  archive=$(echo "$uris" | sed -n "s,^'\(.*\)/dists/$name/InRelease'.*,\1,p" | head -n 1)
+  [ -z "$archive" ] || break
+done
 [ -n "$archive" ] || fail "apt's sources have no archive for '$release'"
 
 scratch=$(mktemp -d)
