@@ -32,7 +32,14 @@ cc_library(
 """
 
 def escrow_dependencies():
-    """Defines @liburing and @boost.intrusive with what they need, unless the workspace already has them."""
+    """Defines @liburing, @boost.intrusive with what it needs, and @rules_cc, unless the workspace already has them."""
+    maybe(
+        http_archive,
+        name = "rules_cc",  # the one that Bazel 7 falls back on has no cc/common/cc_info.bzl
+        sha256 = "abc605dd850f813bb37004b77db20106a19311a96b2da1c92b789da529d28fe1",
+        strip_prefix = "rules_cc-0.0.17",
+        urls = ["https://github.com/bazelbuild/rules_cc/releases/download/0.0.17/rules_cc-0.0.17.tar.gz"],
+    )
     maybe(
         http_archive,
         name = "liburing",
