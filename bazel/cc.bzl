@@ -35,7 +35,12 @@ def escrow_cc_library(
       testonly: as everywhere.
       **kwargs: passed to the cc_library that users depend on.
     """
-    interface = dict(hdrs = hdrs, include_prefix = "escrow/" + native.package_name(), testonly = testonly)
+    interface = dict(
+        hdrs = hdrs,
+        include_prefix = "escrow/" + native.package_name(),
+        target_compatible_with = ["@platforms//os:linux"],
+        testonly = testonly,
+    )
     if not implementation_deps:
         cc_library(name = name, srcs = srcs, deps = deps, **dict(interface, **kwargs))
         return

@@ -577,14 +577,16 @@ TEST_P(SafeRingTest, BigCallbacksAndMoveOnlyOnes) {
 
 TEST_P(SafeRingTest, CallbacksNotCalledAreDestroyedWithTheRing) {
   const auto captured = std::make_shared<int>(1);
+  const std::array<char, 2000> big = {};
   const Pipe pipe;
   {
     Ring ring = MakeRing();
     const auto in = Descriptor::Adopt(pipe.read_end);
     ring.Nop().Then([captured](Result<void>) { ADD_FAILURE(); });
     ring.Read(in, std::string(100, ' '))
-        .Then([captured, big = std::array<char, 2000>()](
-                  Result<std::size_t>, std::string) { ADD_FAILURE(); });
+        .Then([captured, big](Result<std::size_t>, std::string) {
+          ADD_FAILURE() << big[0];
+        });
     ASSERT_TRUE(ring.Submit());
     ring.Nop().Then([captured](Result<void>) { ADD_FAILURE(); });
     EXPECT_EQ(captured.use_count(), 4);
