@@ -145,8 +145,8 @@ class StaticBytes {
   consteval StaticBytes(const char* text) noexcept  // NOLINT
       : StaticBytes(std::string_view(text)) {}
 
-  const char* data() const noexcept { return data_; }
-  std::size_t size() const noexcept { return size_; }
+  constexpr const char* data() const noexcept { return data_; }
+  constexpr std::size_t size() const noexcept { return size_; }
 
  private:
   const char* data_;

@@ -1,0 +1,446 @@
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <liburing.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <thread>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "escrow/raw/kernel_ptr.h"
+#include "escrow/raw/ops.h"
+#include "escrow/raw/ring.h"
+#include "tests/support.h"
+
+namespace escrow::raw {
+namespace {
+
+using testing::Pipe;
+using testing::TemporaryFile;
+
+Ring MakeRing(const RingOptions& options = {.entries = 8}) {
+  auto ring = Ring::Create(options);
+  // The kernel gives the memory of earlier rings back late.
+  for (int i = 0; i < 100 && !ring && ring.error().value() == ENOMEM; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    ring = Ring::Create(options);
+  }
+  if (!ring) {
+    ADD_FAILURE() << ring.error().message();
+    std::abort();
+  }
+  return std::move(*ring);
+}
+
+// The result of one operation.
+template <typename Op>
+int ResultOf(Ring& ring, const Op& op) {
+  ring.Push(op, /*user_data=*/99);
+  EXPECT_EQ(*ring.SubmitAndWait(1), 1u);
+  int result = -1;
+  int count = 0;
+  for (const io_uring_cqe& cqe : ring.completions()) {
+    EXPECT_EQ(cqe.user_data, 99u);
+    result = cqe.res;
+    ++count;
+  }
+  EXPECT_EQ(count, 1);
+  ring.Advance(ring.completions().entries());
+  return result;
+}
+
+// The operations, on the kernel.
+
+TEST(RawOps, ReadAndWrite) {
+  Ring ring = MakeRing();
+  const TemporaryFile file;
+  const int fd = file.Open(O_RDWR);
+  EXPECT_EQ(
+      ResultOf(ring,
+               Write{.fd = fd, .buffer = "abcdef", .length = 6, .offset = 2}),
+      6);
+  char buffer[4] = {};
+  EXPECT_EQ(
+      ResultOf(ring,
+               Read{.fd = fd, .buffer = buffer, .length = 4, .offset = 3}),
+      4);
+  EXPECT_EQ(std::string(buffer, 4), "bcde");
+  // From the current position, which is 0 as yet.
+  EXPECT_EQ(ResultOf(ring, Read{.fd = fd, .buffer = buffer, .length = 3}), 3);
+  EXPECT_EQ(buffer[2], 'a');
+  EXPECT_EQ(lseek(fd, 0, SEEK_CUR), 3);
+  EXPECT_EQ(ResultOf(ring, Write{.fd = fd,
+                                 .buffer = "Z",
+                                 .length = 1,
+                                 .offset = 0,
+                                 .rw_flags = RWF_APPEND}),
+            1);
+  EXPECT_EQ(file.Content(), std::string("\0\0abcdefZ", 9));
+  close(fd);
+}
+
+TEST(RawOps, FixedBuffersAndFixedFiles) {
+  Ring ring = MakeRing();
+  const TemporaryFile file("0123456789");
+  const int fd = file.Open(O_RDWR);
+  alignas(4096) static char memory[4096];
+  const iovec vector = {.iov_base = memory, .iov_len = sizeof(memory)};
+  ASSERT_EQ(io_uring_register_buffers(ring.get(), &vector, 1), 0);
+  ASSERT_EQ(io_uring_register_files(ring.get(), &fd, 1), 0);
+  EXPECT_EQ(ResultOf(ring, ReadFixed{.fd = FixedFile{0},
+                                     .buffer = memory + 100,
+                                     .length = 5,
+                                     .offset = 4,
+                                     .buffer_index = 0}),
+            5);
+  EXPECT_EQ(std::string(memory + 100, 5), "45678");
+  EXPECT_EQ(ResultOf(ring, WriteFixed{.fd = fd,
+                                      .buffer = memory + 100,
+                                      .length = 2,
+                                      .offset = 0,
+                                      .buffer_index = 0}),
+            2);
+  EXPECT_EQ(file.Content(), "4523456789");
+  EXPECT_EQ(ResultOf(ring, ReadFixed{.fd = fd,
+                                     .buffer = memory,
+                                     .length = 1,
+                                     .offset = 0,
+                                     .buffer_index = 7}),
+            -EFAULT);
+  // Ends the registration only, not the descriptor.
+  EXPECT_EQ(ResultOf(ring, Close{.fd = FixedFile{0}}), 0);
+  EXPECT_EQ(ResultOf(ring, Close{.fd = FixedFile{0}}), -EBADF);
+  EXPECT_EQ(ResultOf(ring, Fsync{.fd = fd}), 0);
+  close(fd);
+}
+
+TEST(RawOps, OpenStatSyncClose) {
+  Ring ring = MakeRing();
+  const TemporaryFile file("12345");
+  const int fd =
+      ResultOf(ring, OpenAt{.path = file.path().c_str(), .flags = O_RDONLY});
+  ASSERT_GE(fd, 0);
+  struct statx status = {};
+  EXPECT_EQ(
+      ResultOf(ring, Statx{.path = file.path().c_str(), .result = &status}), 0);
+  EXPECT_EQ(status.stx_size, 5u);
+  status = {};
+  EXPECT_EQ(ResultOf(ring, Statx{.directory = fd,
+                                 .path = "",
+                                 .flags = AT_EMPTY_PATH,
+                                 .mask = STATX_SIZE,
+                                 .result = &status}),
+            0);
+  EXPECT_EQ(status.stx_size, 5u);
+  EXPECT_EQ(ResultOf(ring, Fsync{.fd = fd, .flags = IORING_FSYNC_DATASYNC}), 0);
+  EXPECT_EQ(ResultOf(ring, Close{.fd = fd}), 0);
+  EXPECT_EQ(ResultOf(ring, Close{.fd = fd}), -EBADF);
+  EXPECT_EQ(ResultOf(ring, OpenAt{.path = "/no/such/file", .flags = O_RDONLY}),
+            -ENOENT);
+}
+
+TEST(RawOps, TimeoutAndCancel) {
+  Ring ring = MakeRing();
+  const __kernel_timespec soon = {.tv_sec = 0, .tv_nsec = 1000000};
+  EXPECT_EQ(ResultOf(ring, Timeout{.duration = &soon}), -ETIME);
+  EXPECT_EQ(ResultOf(ring, Nop{}), 0);
+
+  const Pipe pipe;
+  char buffer;
+  ring.Push(Read{.fd = pipe.read_end, .buffer = &buffer, .length = 1}, 1);
+  ring.Push(Cancel{.user_data = 1}, 2);
+  ASSERT_EQ(*ring.SubmitAndWait(2), 2u);
+  int read = 0;
+  int cancel = -1;
+  for (const io_uring_cqe& cqe : ring.completions()) {
+    (cqe.user_data == 1 ? read : cancel) = cqe.res;
+  }
+  ring.Advance(2);
+  EXPECT_EQ(read, -ECANCELED);
+  EXPECT_EQ(cancel, 0);
+  EXPECT_EQ(ResultOf(ring, Cancel{.user_data = 1}), -ENOENT);
+  EXPECT_EQ(ResultOf(ring, Cancel{.flags = IORING_ASYNC_CANCEL_ANY |
+                                           IORING_ASYNC_CANCEL_ALL}),
+            0);
+  close(pipe.read_end);
+  close(pipe.write_end);
+}
+
+// The ring.
+
+TEST(RawRing, SqeFlagsLink) {
+  Ring ring = MakeRing();
+  ring.Push(Read{.fd = -1, .buffer = nullptr, .length = 0}, 1, IOSQE_IO_LINK);
+  ring.Push(Nop{}, 2);
+  ASSERT_EQ(*ring.SubmitAndWait(2), 2u);
+  std::vector<int> results;
+  for (const io_uring_cqe& cqe : ring.completions()) results.push_back(cqe.res);
+  EXPECT_EQ(results, (std::vector<int>{-EBADF, -ECANCELED}));
+}
+
+TEST(RawRing, FullQueue) {
+  Ring ring = MakeRing({.entries = 4});
+  EXPECT_EQ(ring.sq_space_left(), 4u);
+  for (unsigned i = 0; i < 4; ++i) EXPECT_TRUE(ring.TryPush(Nop{}, i));
+  EXPECT_FALSE(ring.TryPush(Nop{}, 4));
+  EXPECT_EQ(ring.GetSqe(), nullptr);
+  EXPECT_EQ(ring.sq_ready(), 4u);
+  EXPECT_EQ(*ring.Submit(), 4u);
+  EXPECT_EQ(ring.sq_ready(), 0u);
+  EXPECT_EQ(ring.sq_space_left(), 4u);
+}
+
+TEST(RawRing, CompletionsInOrderAcrossTheWrap) {
+  Ring ring = MakeRing({.entries = 4});
+  std::uint64_t next = 0;
+  for (std::uint64_t pushed = 0; pushed < 100;) {
+    for (int i = 0; i < 3; ++i) ring.Push(Nop{}, pushed++);
+    ASSERT_EQ(*ring.SubmitAndWait(3), 3u);
+    const auto completions = ring.completions();
+    EXPECT_EQ(completions.entries(), 3u);
+    for (auto it = completions.begin(); it != completions.end(); ++it) {
+      EXPECT_EQ(it->user_data, next++);
+    }
+    ring.Advance(3);
+    EXPECT_EQ(ring.completions().begin(), ring.completions().end());
+  }
+}
+
+TEST(RawRing, WideCompletions) {
+  Ring ring = MakeRing({.entries = 4, .setup_flags = IORING_SETUP_CQE32});
+  for (std::uint64_t i = 0; i < 3; ++i) ring.Push(Nop{}, i);
+  ASSERT_EQ(*ring.SubmitAndWait(3), 3u);
+  std::uint64_t next = 0;
+  for (const io_uring_cqe& cqe : ring.completions()) {
+    EXPECT_EQ(cqe.user_data, next++);
+  }
+  EXPECT_EQ(next, 3u);
+}
+
+TEST(RawRing, WaitWithTimeout) {
+  Ring ring = MakeRing();
+  const __kernel_timespec soon = {.tv_sec = 0, .tv_nsec = 1000000};
+  const EnterResult waited = ring.SubmitAndWaitTimeout(1, &soon);
+  EXPECT_FALSE(waited);
+  EXPECT_EQ(waited.error(), std::errc::stream_timeout);
+  EXPECT_EQ(waited.error().message(), "io_uring_enter: Timer expired");
+  ring.Push(Nop{}, 1);
+  EXPECT_EQ(*ring.SubmitAndWaitTimeout(1, &soon), 1u);
+  EXPECT_EQ(ring.completions().entries(), 1u);
+}
+
+TEST(RawRing, DeferredWorkNeedsGetEvents) {
+  Ring ring = MakeRing(
+      {.entries = 4,
+       .setup_flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN});
+  const Pipe pipe;
+  char buffer;
+  ring.Push(Read{.fd = pipe.read_end, .buffer = &buffer, .length = 1}, 1);
+  ASSERT_EQ(*ring.Submit(), 1u);
+  ASSERT_EQ(write(pipe.write_end, "x", 1), 1);
+  EXPECT_EQ(ring.completions().entries(), 0u);
+  EXPECT_TRUE(ring.GetEvents());
+  EXPECT_EQ(ring.completions().entries(), 1u);
+  close(pipe.read_end);
+  close(pipe.write_end);
+}
+
+TEST(RawRing, OverflowIsKept) {
+  Ring ring = MakeRing({.entries = 4,
+                        .setup_flags = IORING_SETUP_CQSIZE,
+                        .completion_entries = 4});
+  for (std::uint64_t i = 0; i < 8; ++i) {
+    ring.Push(Nop{}, i);
+    ASSERT_EQ(*ring.Submit(), 1u);
+  }
+  EXPECT_TRUE(ring.cq_has_overflow());
+  std::uint64_t next = 0;
+  for (const io_uring_cqe& cqe : ring.completions()) {
+    EXPECT_EQ(cqe.user_data, next++);
+  }
+  ring.Advance(4);
+  EXPECT_TRUE(ring.GetEvents());
+  for (const io_uring_cqe& cqe : ring.completions()) {
+    EXPECT_EQ(cqe.user_data, next++);
+  }
+  EXPECT_EQ(next, 8u);
+  EXPECT_FALSE(ring.cq_has_overflow());
+}
+
+TEST(RawRing, RegisteredRingFd) {
+  Ring ring = MakeRing();
+  EXPECT_FALSE(ring.RegisterRingFd());
+  EXPECT_EQ(ResultOf(ring, Nop{}), 0);
+  const std::error_code again = ring.RegisterRingFd();
+  EXPECT_EQ(again, std::errc::file_exists);
+  EXPECT_EQ(again.message(), "io_uring_register: File exists");
+}
+
+TEST(RawRing, MovesAndCloses) {
+  const int before = testing::OpenDescriptors();
+  {
+    Ring first = MakeRing();
+    first.Push(Nop{}, 5);
+    Ring second = std::move(first);
+    EXPECT_EQ(testing::OpenDescriptors(), before + 1);
+    ASSERT_EQ(*second.SubmitAndWait(1), 1u);
+    EXPECT_EQ(second.completions().begin()->user_data, 5u);
+    Ring third = MakeRing();
+    third = std::move(second);
+    EXPECT_EQ(third.completions().begin()->user_data, 5u);
+  }
+  EXPECT_EQ(testing::OpenDescriptors(), before);
+}
+
+TEST(RawRing, WhatTheKernelRefusesIsItsError) {
+  EXPECT_EQ(Ring::Create({.entries = 0}).error(), std::errc::invalid_argument);
+  EXPECT_EQ(
+      Ring::Create({.entries = 8, .setup_flags = 1u << 31}).error().message(),
+      "io_uring_setup: Invalid argument");
+  // Invalid entries come back as completions, and the ring goes on.
+  Ring ring = MakeRing();
+  io_uring_sqe* const sqe = ring.GetSqe();
+  Ring::Fill(sqe, Nop{}, 99);
+  sqe->opcode = 255;
+  EXPECT_EQ(*ring.SubmitAndWait(1), 1u);
+  EXPECT_EQ(ring.completions().begin()->res, -EINVAL);
+  ring.Advance(1);
+  EXPECT_EQ(ResultOf(ring, Nop{}), 0);
+}
+
+// The same bytes as liburing's own functions write.
+
+template <typename Op>
+void ExpectSameBytes(const Op& op,
+                     const std::function<void(io_uring_sqe*)>& prepare,
+                     unsigned char sqe_flags = 0) {
+  Ring ring = MakeRing();
+  io_uring_sqe* const ours = ring.GetSqe();
+  io_uring_sqe* const theirs = ring.GetSqe();
+  std::memset(ours, 0xff, sizeof(*ours));
+  std::memset(theirs, 0xff, sizeof(*theirs));
+  io_uring_initialize_sqe(ours);
+  io_uring_initialize_sqe(theirs);
+  Ring::Fill(ours, op, 0x0123456789abcdef, sqe_flags);
+  prepare(theirs);
+  theirs->flags |= sqe_flags;
+  io_uring_sqe_set_data64(theirs, 0x0123456789abcdef);
+  EXPECT_EQ(std::memcmp(ours, theirs, sizeof(*ours)), 0) << Op::kCall;
+  EXPECT_EQ(ours->opcode, Op::kOpcode);
+}
+
+TEST(RawOps, SameBytesAsLiburing) {
+  char b[8];
+  struct statx status;
+  const __kernel_timespec time = {};
+  ExpectSameBytes(
+      Nop{}, [](auto* s) { io_uring_prep_nop(s); }, IOSQE_IO_DRAIN);
+  ExpectSameBytes(
+      Read{.fd = 3, .buffer = b, .length = 8, .offset = 1u << 30},
+      [&](auto* s) { io_uring_prep_read(s, 3, b, 8, 1u << 30); },
+      IOSQE_ASYNC | IOSQE_IO_LINK);
+  ExpectSameBytes(Read{.fd = FixedFile{3}, .buffer = b, .length = 8},
+                  [&](auto* s) {
+                    io_uring_prep_read(s, 3, b, 8, kCurrentPosition);
+                    s->flags |= IOSQE_FIXED_FILE;
+                  });
+  ExpectSameBytes(Write{.fd = 3,
+                        .buffer = b,
+                        .length = 8,
+                        .offset = 7,
+                        .rw_flags = RWF_DSYNC},
+                  [&](auto* s) {
+                    io_uring_prep_write(s, 3, b, 8, 7);
+                    s->rw_flags = RWF_DSYNC;
+                  });
+  ExpectSameBytes(
+      ReadFixed{
+          .fd = 3, .buffer = b, .length = 8, .offset = 7, .buffer_index = 300},
+      [&](auto* s) { io_uring_prep_read_fixed(s, 3, b, 8, 7, 300); });
+  ExpectSameBytes(
+      WriteFixed{
+          .fd = 3, .buffer = b, .length = 8, .offset = 7, .buffer_index = 300},
+      [&](auto* s) { io_uring_prep_write_fixed(s, 3, b, 8, 7, 300); });
+  ExpectSameBytes(Fsync{.fd = 3, .flags = IORING_FSYNC_DATASYNC}, [](auto* s) {
+    io_uring_prep_fsync(s, 3, IORING_FSYNC_DATASYNC);
+  });
+  ExpectSameBytes(
+      OpenAt{.directory = 4, .path = b, .flags = O_CREAT, .mode = 0640},
+      [&](auto* s) { io_uring_prep_openat(s, 4, b, O_CREAT, 0640); });
+  ExpectSameBytes(Close{.fd = 3}, [](auto* s) { io_uring_prep_close(s, 3); });
+  ExpectSameBytes(Close{.fd = FixedFile{3}},
+                  [](auto* s) { io_uring_prep_close_direct(s, 3); });
+  ExpectSameBytes(Statx{.directory = 4,
+                        .path = b,
+                        .flags = AT_EMPTY_PATH,
+                        .mask = STATX_SIZE,
+                        .result = &status},
+                  [&](auto* s) {
+                    io_uring_prep_statx(s, 4, b, AT_EMPTY_PATH, STATX_SIZE,
+                                        &status);
+                  });
+  ExpectSameBytes(
+      Cancel{.user_data = 12, .flags = IORING_ASYNC_CANCEL_ALL},
+      [](auto* s) { io_uring_prep_cancel64(s, 12, IORING_ASYNC_CANCEL_ALL); });
+  ExpectSameBytes(
+      Timeout{.duration = &time, .count = 2, .flags = IORING_TIMEOUT_ABS},
+      [&](auto* s) { io_uring_prep_timeout(s, &time, 2, IORING_TIMEOUT_ABS); });
+}
+
+// The contract.
+
+static_assert(HeldUntil<Nop>() == Until::kConsumed);
+static_assert(HeldUntil<OpenAt>() == Until::kConsumed);
+static_assert(HeldUntil<Timeout>() == Until::kConsumed);
+static_assert(HeldUntil<Read>() == Until::kCompletion);
+static_assert(HeldUntil<WriteFixed>() == Until::kCompletion);
+static_assert(UntilOf(&Statx::path) == Until::kConsumed);
+static_assert(UntilOf(&Statx::result) == Until::kCompletion);
+
+static_assert(sizeof(KernelPtr<void, Until::kCompletion>) == sizeof(void*));
+static_assert(std::is_trivially_copyable_v<Read>);
+// What the kernel writes cannot be const.
+static_assert(
+    !std::convertible_to<const char*, KernelPtr<void, Until::kCompletion>>);
+static_assert(std::convertible_to<const char*,
+                                  KernelPtr<const void, Until::kCompletion>>);
+
+// What is required cannot be left out.
+template <typename Op>
+concept WithoutFd = requires(char* b) {
+  Op{.buffer = b, .length = 1};
+};
+template <typename Op>
+concept WithoutBuffer = requires {
+  Op{.fd = 1, .length = 1};
+};
+template <typename Op>
+concept WithoutLength = requires(char* b) {
+  Op{.fd = 1, .buffer = b};
+};
+template <typename Op>
+concept WithAll = requires(char* b) {
+  Op{.fd = 1, .buffer = b, .length = 1};
+};
+static_assert(WithAll<Read> && WithAll<Write>);
+static_assert(!WithoutFd<Read> && !WithoutBuffer<Read> && !WithoutLength<Read>);
+static_assert(!WithoutFd<Write> && !WithoutBuffer<Write> &&
+              !WithoutLength<Write>);
+static_assert(!WithAll<ReadFixed>, "buffer_index is required");
+
+// A ring is one thing.
+static_assert(!std::is_copy_constructible_v<Ring>);
+static_assert(std::is_nothrow_move_constructible_v<Ring>);
+
+}  // namespace
+}  // namespace escrow::raw
