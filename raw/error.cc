@@ -34,7 +34,7 @@ class SetupErrors final : public CallCategory {
   SetupErrors() noexcept : CallCategory("io_uring_setup") {}
 
   std::string message(int error) const override {
-    const std::string what = CallCategory::message(error);
+    std::string what = CallCategory::message(error);
     switch (error) {
       case ENOSYS:
         return what +

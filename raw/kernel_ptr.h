@@ -70,8 +70,8 @@ class KernelPtr {
  public:
   static constexpr Until kUntil = kHeld;
 
-  constexpr KernelPtr(T* pointer) noexcept
-      : pointer_(pointer) {}  // NOLINT(google-explicit-constructor)
+  // NOLINTNEXTLINE(google-explicit-constructor): fields take pointers.
+  constexpr KernelPtr(T* pointer) noexcept : pointer_(pointer) {}
 
   constexpr T* get() const noexcept { return pointer_; }
 

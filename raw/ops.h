@@ -37,11 +37,10 @@ namespace escrow::raw {
 template <typename T>
 class Required {
  public:
-  constexpr Required(T value) noexcept
-      : value_(value) {}  // NOLINT(google-explicit-constructor)
-  constexpr operator T() const noexcept {
-    return value_;
-  }  // NOLINT(google-explicit-constructor)
+  // NOLINTNEXTLINE(google-explicit-constructor): stands for a T.
+  constexpr Required(T value) noexcept : value_(value) {}
+  // NOLINTNEXTLINE(google-explicit-constructor): stands for a T.
+  constexpr operator T() const noexcept { return value_; }
 
  private:
   T value_;
@@ -60,9 +59,10 @@ struct FixedFile {
 // kCompletion.
 class Fd {
  public:
-  constexpr Fd(int number) noexcept
-      : number_(number) {}               // NOLINT(google-explicit-constructor)
-  constexpr Fd(FixedFile file) noexcept  // NOLINT(google-explicit-constructor)
+  // NOLINTNEXTLINE(google-explicit-constructor): reads `.fd = 0`.
+  constexpr Fd(int number) noexcept : number_(number) {}
+  // NOLINTNEXTLINE(google-explicit-constructor): an Fd is either.
+  constexpr Fd(FixedFile file) noexcept
       : number_(static_cast<int>(file.slot)), sqe_flags_(IOSQE_FIXED_FILE) {}
 
   constexpr int number() const noexcept { return number_; }
