@@ -14,8 +14,7 @@ namespace escrow::ownership {
 // Bytes on the heap with a chosen alignment. Movable, not copyable; a
 // moved-from buffer is empty. The bytes do not move when the buffer does.
 //
-//   auto block = Buffer::Allocate(64 * 1024, /*alignment=*/4096);  // fit for
-//   O_DIRECT
+//   auto block = Buffer::Allocate(65536, /*alignment=*/4096);  // for O_DIRECT
 class Buffer {
  public:
   // An empty buffer, without memory.
@@ -33,9 +32,10 @@ class Buffer {
         size_(std::exchange(other.size_, 0)),
         capacity_(std::exchange(other.capacity_, 0)) {}
   Buffer& operator=(Buffer&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(size_, other.size_);
-    std::swap(capacity_, other.capacity_);
+    Buffer taken(std::move(other));
+    std::swap(data_, taken.data_);
+    std::swap(size_, taken.size_);
+    std::swap(capacity_, taken.capacity_);
     return *this;
   }
   ~Buffer();

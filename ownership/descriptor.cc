@@ -1,10 +1,15 @@
 #include "escrow/ownership/descriptor.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <expected>
+#include <system_error>
 #include <utility>
 
 #include "escrow/ownership/check.h"
+#include "escrow/raw/error.h"
 
 namespace escrow::ownership {
 
@@ -32,6 +37,13 @@ Descriptor Descriptor::Permanent(int number) {
   Descriptor descriptor = Adopt(number);
   descriptor.share_.state_->closes = false;
   return descriptor;
+}
+
+std::expected<Descriptor, std::error_code> Descriptor::Duplicate() const {
+  static const auto& category = *new raw::CallCategory("fcntl");
+  const int copy = fcntl(number(), F_DUPFD_CLOEXEC, 0);
+  if (copy < 0) return std::unexpected(std::error_code(errno, category));
+  return Adopt(copy);
 }
 
 void Descriptor::WhenAlone(void (*callback)(void* context),

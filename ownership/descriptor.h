@@ -2,6 +2,8 @@
 #define ESCROW_OWNERSHIP_DESCRIPTOR_H_
 
 #include <cstdint>
+#include <expected>
+#include <system_error>
 #include <utility>
 
 #include "escrow/ownership/check.h"
@@ -55,8 +57,8 @@ class DescriptorShare {
 
 // Owns a file descriptor. Movable; closes with close(2) on destruction, or when
 // the last operation on it is done if that is later. A Descriptor and the
-// operations on it belong to one thread at a time: for a second thread's ring,
-// Duplicate() it.
+// operations on it belong to one thread at a time, whose rings may all use it;
+// for another thread, Duplicate() it.
 class Descriptor {
  public:
   // Owns nothing: valid() is false.
@@ -68,6 +70,10 @@ class Descriptor {
   // Refers to a descriptor that the caller promises never to close, such as
   // standard output. It is not closed here.
   static Descriptor Permanent(int number);
+
+  // A second descriptor of the same open file, with a life of its own; fcntl(2)
+  // with F_DUPFD_CLOEXEC, whose errors it returns. Requires valid().
+  std::expected<Descriptor, std::error_code> Duplicate() const;
 
   Descriptor(Descriptor&&) noexcept = default;
   Descriptor& operator=(Descriptor&&) noexcept = default;
@@ -88,7 +94,7 @@ class Descriptor {
     return share_;
   }
 
-  // Whether no operation holds a share.
+  // Whether no operation holds a share. Requires valid().
   bool alone() const noexcept { return share_.state_->shares == 1; }
 
   // Has `callback` called with `context` when the last share but this is gone;

@@ -21,20 +21,15 @@ namespace escrow::raw {
 // that uses no memory has no KernelPtr.)
 enum class Until : std::uint8_t {
   // The kernel has consumed the entry: io_uring_enter() returned *and* the
-  // submission queue's head
-  // moved past it. A
-  // submit that failed or was short has not consumed it. With
-  // IORING_SETUP_SQPOLL nothing tells
-  // when; hold it until
-  // kCompletion. Kernels before 5.5 (no IORING_FEAT_SUBMIT_STABLE):
-  // kCompletion.
+  // submission queue's head moved past it. A submit that failed or was short
+  // has not consumed it. With IORING_SETUP_SQPOLL nothing tells when, so it
+  // means kCompletion there, and on kernels before 5.5
+  // (IORING_FEAT_SUBMIT_STABLE).
   kConsumed,
 
   // The request has been issued, which for linked, drained or IOSQE_ASYNC
-  // requests can be
-  // arbitrarily later. Nothing
-  // tells when, so in practice kCompletion. The class of handles: descriptor
-  // numbers, file slots,
+  // requests can be arbitrarily later. Nothing tells when, so in practice it
+  // means kCompletion. The class of handles: descriptor numbers, file slots,
   // buffer indices.
   kIssued,
 
@@ -46,19 +41,16 @@ enum class Until : std::uint8_t {
   kLastCompletion,
 
   // The completion with IORING_CQE_F_NOTIF of a zero-copy send, or its first
-  // one if that lacks
-  // IORING_CQE_F_MORE. The
-  // network stack reads the memory even after the ring is gone.
+  // one if that lacks IORING_CQE_F_MORE. The network stack reads the memory
+  // even after the ring is gone.
   kNotification,
 
   // The buffer, table entry or group is unregistered *and* every request that
-  // could have picked it
-  // is terminal.
+  // could have picked it is terminal.
   kUnregistered,
 
   // The ring is completely torn down: asynchronous, after the last reference,
-  // with no notification.
-  // Never reuse it.
+  // with no notification. Never reuse it.
   kTeardown,
 };
 

@@ -12,8 +12,8 @@
 // One aggregate per io_uring operation. A field without a default has to be
 // given; a default is the kernel's.
 //
-//   ring.Push(raw::Read{.fd = 3, .buffer = block, .length = 4096, .offset = 0},
-//   /*user_data=*/7);
+//   ring.Push(raw::Read{.fd = file, .buffer = block, .length = 4096},
+//             /*user_data=*/7);
 //
 // Nothing here checks, owns or allocates. The type of each pointer says how
 // long the memory must stay valid (kernel_ptr.h); breaking that promise is a

@@ -35,15 +35,22 @@ namespace escrow::raw {
 
 // For io_uring_setup(2). The default is a plain ring.
 struct RingOptions {
-  std::uint32_t entries =
-      256;  // of the submission queue; rounded up to a power of two
-  std::uint32_t setup_flags = 0;  // IORING_SETUP_*
-  std::uint32_t completion_entries =
-      0;  // with IORING_SETUP_CQSIZE; twice `entries` otherwise
-  std::uint32_t sq_thread_cpu = 0;      // with IORING_SETUP_SQ_AFF
-  std::uint32_t sq_thread_idle_ms = 0;  // with IORING_SETUP_SQPOLL, before the
-                                        // kernel's thread sleeps; 0: one second
-  std::uint32_t workqueue_ring_fd = 0;  // with IORING_SETUP_ATTACH_WQ
+  // Of the submission queue; rounded up to a power of two.
+  std::uint32_t entries = 256;
+
+  // IORING_SETUP_*.
+  std::uint32_t setup_flags = 0;
+
+  // Of the completion queue, with IORING_SETUP_CQSIZE; else twice `entries`.
+  std::uint32_t completion_entries = 0;
+
+  // Where the kernel's thread runs, with IORING_SETUP_SQ_AFF, and how long it
+  // stays awake without work, with IORING_SETUP_SQPOLL; 0 is one second.
+  std::uint32_t sq_thread_cpu = 0;
+  std::uint32_t sq_thread_idle_ms = 0;
+
+  // The ring whose workers to share, with IORING_SETUP_ATTACH_WQ.
+  std::uint32_t workqueue_ring_fd = 0;
 };
 
 // What an io_uring_enter(2) returned: a count, or an error. Used like
@@ -128,7 +135,8 @@ class Ring {
     other.ring_.ring_fd = kMovedFrom;
   }
   Ring& operator=(Ring&& other) noexcept {
-    std::swap(ring_, other.ring_);
+    Ring taken(std::move(other));
+    std::swap(ring_, taken.ring_);
     return *this;
   }
 

@@ -35,9 +35,9 @@ void Deliver(Callback& callback, Result<T> outcome) {
 // A started operation, to be asked for its outcome exactly once, in one of
 // three ways:
 //
-//   auto outcome = ring.Wait(std::move(operation));    // blocks
-//   auto outcome = co_await std::move(operation);      // in any coroutine
-//   std::move(operation).Then([](auto result...) {});  // called by Dispatch()
+//   auto outcome = ring.Wait(std::move(operation));     // blocks
+//   auto outcome = co_await std::move(operation);       // in any coroutine
+//   std::move(operation).Then([](auto... outcome) {});  // from Dispatch()
 //
 // `Outcome` is a Transfer<B> for what has a buffer and a Result<T> for the
 // rest. The operation is submitted with the ring's next Wait(), Dispatch() or
@@ -55,7 +55,8 @@ class [[nodiscard]] Operation {
   Operation(Operation&& other) noexcept
       : record_(std::exchange(other.record_, nullptr)) {}
   Operation& operator=(Operation&& other) noexcept {
-    std::swap(record_, other.record_);
+    Operation taken(std::move(other));
+    std::swap(record_, taken.record_);
     return *this;
   }
   ~Operation() {

@@ -5,12 +5,12 @@
 
 namespace escrow::safe {
 
-raw::Ring& RawAccess::ring() noexcept { return ring_.engine_->ring(); }
+raw::Ring& RawAccess::ring() noexcept { return engine_->ring(); }
 
 void RawAccess::SetHandler(void (*handler)(void* context,
                                            const io_uring_cqe& cqe),
                            void* context) noexcept {
-  ring_.engine_->SetRawHandler(handler, context);
+  engine_->SetRawHandler(handler, context);
 }
 
 }  // namespace escrow::safe

@@ -13,26 +13,30 @@ namespace escrow::safe {
 // The raw ring of a safe one, for hot paths that opt in: raw and safe
 // operations share the ring, its system calls and its completion queue.
 //
-//   RawAccess access(ring, [](const io_uring_cqe& cqe) { ... });
+//   auto handler = [&](const io_uring_cqe& cqe) { ... };
+//   RawAccess access(ring, handler);
 //   access.ring().Push(raw::Read{...}, /*user_data=*/block_number);
 //   ring.Dispatch();  // submits, waits, calls the handler and the callbacks
 //
 // The rules are those of the raw layer, and these:
-//  - user_data has its topmost bit clear, which is how completions are told
-//  apart. Pointers have.
-//  - Completions are taken by the safe ring only: Wait() and Dispatch(), never
-//  raw::Ring::Advance().
-//  - What raw entries point to stays valid until the handler got their last
-//  completion. The safe ring's destructor does
-//    not wait for raw requests (it cancels them when it cancels safe ones), so
-//    drain them first.
+//
+// - user_data has its topmost bit clear, by which completions are told apart.
+//   Pointers have.
+//
+// - Completions are taken by the safe ring, in Wait() and Dispatch(), and never
+//   by raw::Ring::Advance().
+//
+// - What raw entries point to stays valid until the handler got their last
+//   completion. The safe ring's destructor does not wait for raw requests, so
+//   drain them first; it may cancel them, together with safe ones.
 class RawAccess {
  public:
-  // Has `handler` called by the ring's Dispatch() with a copy of each raw
-  // completion, once. One RawAccess a ring at a time, which must not outlive
-  // the ring; completions that come when there is none end the program.
+  // Has `handler`, which must outlive this, called by the ring's Dispatch()
+  // with a copy of each raw completion, once. A ring has one RawAccess at a
+  // time, which it outlives; a raw completion that Dispatch() finds when there
+  // is none ends the program.
   template <typename Handler>
-  RawAccess(Ring& ring, Handler& handler) : ring_(ring) {
+  RawAccess(Ring& ring, Handler& handler) : engine_(ring.engine_) {
     SetHandler(
         [](void* context, const io_uring_cqe& cqe) {
           (*static_cast<Handler*>(context))(cqe);
@@ -43,13 +47,14 @@ class RawAccess {
   RawAccess& operator=(const RawAccess&) = delete;
   ~RawAccess() { SetHandler(nullptr, nullptr); }
 
+  // The ring, as long as the safe one lives.
   raw::Ring& ring() noexcept;
 
  private:
   void SetHandler(void (*handler)(void* context, const io_uring_cqe& cqe),
                   void* context) noexcept;
 
-  Ring& ring_;
+  internal::Engine* engine_;
 };
 
 }  // namespace escrow::safe

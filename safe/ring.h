@@ -98,7 +98,8 @@ class Ring {
   Ring(Ring&& other) noexcept
       : engine_(std::exchange(other.engine_, nullptr)) {}
   Ring& operator=(Ring&& other) noexcept {
-    std::swap(engine_, other.engine_);
+    Ring taken(std::move(other));
+    std::swap(engine_, taken.engine_);
     return *this;
   }
 

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -194,6 +195,21 @@ TEST(Descriptor, ReleasedAndPermanentOnesStayOpen) {
   EXPECT_TRUE(IsOpen(pipe.read_end));
   EXPECT_TRUE(IsOpen(pipe.write_end));
   close(pipe.read_end);
+  close(pipe.write_end);
+}
+
+TEST(Descriptor, DuplicatesHaveALifeOfTheirOwn) {
+  const Pipe pipe;
+  std::optional<Descriptor> original(Descriptor::Adopt(pipe.read_end));
+  auto copy = original->Duplicate();
+  ASSERT_TRUE(copy) << copy.error().message();
+  EXPECT_NE(copy->number(), pipe.read_end);
+  EXPECT_NE(fcntl(copy->number(), F_GETFD) & FD_CLOEXEC, 0);
+  original.reset();
+  EXPECT_TRUE(IsOpen(copy->number()));
+  close(copy->number());
+  EXPECT_EQ(copy->Duplicate().error().message(), "fcntl: Bad file descriptor");
+  (void)std::move(*copy).Release();
   close(pipe.write_end);
 }
 

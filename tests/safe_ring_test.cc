@@ -396,6 +396,23 @@ TEST_P(SafeRingTest, MovedRingAndHandlesWork) {
   Ring second = std::move(first);
   auto moved = std::move(nop);
   EXPECT_TRUE(second.Wait(std::move(moved)));
+
+  // What is assigned to is dropped at once, not when the other one ends.
+  const Pipe pipe;
+  const auto in = Descriptor::Adopt(pipe.read_end);
+  std::byte memory[8] = {};
+  Arena arena{memory, sizeof(memory)};
+  Arena other_arena{memory, sizeof(memory)};
+  auto read = second.Read(in, Tracked(arena));
+  auto other_read = second.Read(in, Tracked(other_arena));
+  read = std::move(other_read);
+  EXPECT_EQ(arena.releases, 1);
+  EXPECT_EQ(other_arena.releases, 0);
+  Ring third = MakeRing();
+  const int descriptors = testing::OpenDescriptors();
+  third = std::move(second);
+  EXPECT_EQ(testing::OpenDescriptors(), descriptors - 1);
+  close(pipe.write_end);
 }
 
 // Descriptors.
