@@ -28,6 +28,4 @@ std::expected<Buffer, std::error_code> Buffer::Allocate(std::size_t size,
   return Buffer(static_cast<std::byte*>(data), size);
 }
 
-Buffer::~Buffer() { std::free(data_); }
-
 }  // namespace escrow::ownership

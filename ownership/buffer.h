@@ -2,6 +2,7 @@
 #define ESCROW_OWNERSHIP_BUFFER_H_
 
 #include <cstddef>
+#include <cstdlib>
 #include <expected>
 #include <system_error>
 #include <utility>
@@ -38,7 +39,10 @@ class Buffer {
     std::swap(capacity_, taken.capacity_);
     return *this;
   }
-  ~Buffer();
+  ~Buffer() {
+    // Most destructors run on what was moved from.
+    if (data_ != nullptr) std::free(data_);
+  }
 
   std::byte* data() noexcept { return data_; }
   const std::byte* data() const noexcept { return data_; }
