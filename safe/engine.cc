@@ -59,11 +59,8 @@ Engine::Engine(raw::Ring ring, milliseconds teardown_limit)
 
 // Starting.
 
-io_uring_sqe* Engine::AcquireSqe(Record& record) {
-  io_uring_sqe* sqe = ring_->GetSqe();
-  if (sqe != nullptr) [[likely]] {
-    return sqe;
-  }
+io_uring_sqe* Engine::MakeRoom(Record& record) {
+  io_uring_sqe* sqe = nullptr;
   raw::EnterResult submitted = ring_->Submit();
   if ((ring_->setup_flags() & IORING_SETUP_SQPOLL) != 0) {
     // The wait ends when the kernel's thread has taken an entry, which is a

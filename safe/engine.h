@@ -57,8 +57,11 @@ class Engine final : public ownership::RecordPool {
     static_assert(raw::HeldUntil<Op>() <= raw::Until::kCompletion,
                   "a record is given back at the terminal completion");
     record.result.category = &raw::OperationCategory<Op>;
-    io_uring_sqe* const sqe = AcquireSqe(record);
-    if (sqe == nullptr) return;
+    io_uring_sqe* sqe = ring_->GetSqe();
+    if (sqe == nullptr) [[unlikely]] {
+      sqe = MakeRoom(record);
+      if (sqe == nullptr) return;
+    }
     record.sq_position = ring_->get()->sq.sqe_tail - 1;
     raw::Ring::Fill(sqe, op, record.user_data(), sqe_flags);
     record.stage = Record::Stage::kQueued;
@@ -117,7 +120,8 @@ class Engine final : public ownership::RecordPool {
 
   ~Engine() = default;
 
-  io_uring_sqe* AcquireSqe(Record& record);
+  // An entry from a queue that is full, or null, with the record done.
+  io_uring_sqe* MakeRoom(Record& record);
 
   // Puts `record` where it belongs now that it is done.
   void Settle(Record& record) noexcept;
