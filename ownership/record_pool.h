@@ -55,6 +55,15 @@ class RecordPool {
     return record.user_data() == user_data ? &record : nullptr;
   }
 
+  // Calls `function` with every record, used or free. Records may change and
+  // be taken back meanwhile; Acquire() is not allowed.
+  template <typename Function>
+  void ForEach(Function function) {
+    for (const auto& block : blocks_) {
+      for (std::size_t i = 0; i < kBlockRecords; ++i) function(block[i]);
+    }
+  }
+
   // Records that exist, used or free.
   std::size_t size() const noexcept { return blocks_.size() * kBlockRecords; }
 

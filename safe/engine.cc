@@ -186,7 +186,6 @@ void Engine::Retract(Record& record, std::int32_t result) noexcept {
 }
 
 void Engine::RequestCancel(Record& record) noexcept {
-  record.hook.unlink();
   to_cancel_.push_back(record);
   RequestPendingCancels();
   if (to_cancel_.empty()) return;
@@ -203,7 +202,6 @@ void Engine::RequestPendingCancels() noexcept {
       return;
     }
     to_cancel_.pop_front();
-    queued_.push_back(record);
   }
 }
 
@@ -371,19 +369,13 @@ void Engine::Shutdown() {
   stopping_ = true;
 
   // What the kernel has not seen yet, it never will. Destructors that run here
-  // may drop handles, and so unlink records from either list.
-  ownership::RecordList unsorted;
-  unsorted.splice(unsorted.end(), queued_);
-  unsorted.splice(unsorted.end(), to_cancel_);
-  while (!unsorted.empty()) {
-    Record& record = unsorted.front();
-    unsorted.pop_front();
-    if (Retractable(record)) {
+  // may drop handles.
+  to_cancel_.clear();
+  ForEach([this](Record& record) {
+    if (record.stage == Record::Stage::kQueued && Retractable(record)) {
       Retract(record, -ECANCELED);
-    } else {
-      queued_.push_back(record);
     }
-  }
+  });
 
   // The rest is cancelled and reaped. A request that is just changing hands in
   // the kernel slips through a cancellation, so that is repeated.

@@ -25,10 +25,10 @@ namespace escrow::safe::internal {
 // the bookkeeping between the two. Private to this layer. Outlives its Ring
 // when handles do, without a raw ring then.
 //
-// A record that is kQueued is in one of two lists, by whether the kernel still
-// has to be told to the kernel that nobody wants it any more; a record that is
-// kDone and has a continuation is in a third. All records that the kernel may
-// know are thus in the first two, whoever holds their handles.
+// All records that the kernel may know are kQueued, whoever holds their
+// handles; the pool finds them. Lists are for what waits: for the kernel to be
+// told that nobody wants it any more, for its continuation to be called, or
+// for what has to happen before it is started. A record is in one at most.
 class Engine final : public ownership::RecordPool {
  public:
   using Record = ownership::Record;
@@ -65,7 +65,6 @@ class Engine final : public ownership::RecordPool {
     record.sq_position = ring_->get()->sq.sqe_tail - 1;
     raw::Ring::Fill(sqe, op, record.user_data(), sqe_flags);
     record.stage = Record::Stage::kQueued;
-    queued_.push_back(record);
     ++in_flight_;
   }
 
@@ -157,11 +156,10 @@ class Engine final : public ownership::RecordPool {
   void DeleteIfUnused() noexcept;
 
   std::optional<raw::Ring> ring_;
-  ownership::RecordList queued_;
-  ownership::RecordList to_cancel_;
-  ownership::RecordList ready_;
+  ownership::RecordList to_cancel_;  // kQueued, and the kernel is to be told
+  ownership::RecordList ready_;      // kDone, with a continuation
   ownership::RecordList waiting_;
-  std::size_t in_flight_ = 0;  // in queued_ and to_cancel_
+  std::size_t in_flight_ = 0;  // records that are kQueued
   std::size_t handles_ = 0;    // records that are attached
   std::uint64_t unknown_completions_ = 0;
 
