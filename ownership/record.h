@@ -111,11 +111,8 @@ struct Record {
   // Identifies this use of the record in SQEs and CQEs; another use has another
   // value, until 2^31 uses later. Never a pointer, and its topmost bit, which
   // no pointer and no other kind of user_data has, is set.
-  std::uint64_t user_data() const noexcept {
-    return kUserDataBit | std::uint64_t{generation} << 32 | index;
-  }
+  std::uint64_t user_data() const noexcept { return identity; }
   static constexpr std::uint64_t kUserDataBit = std::uint64_t{1} << 63;
-  static constexpr std::uint32_t kGenerationMask = 0x7fff'ffff;
   // The index of no record.
   static constexpr std::uint32_t kNoIndex = 0xffff'ffff;
 
@@ -138,8 +135,8 @@ struct Record {
   void* continuation_data = nullptr;
   void (*give_up)(Record& record) = nullptr;  // of a waiting record
   RawResult result = {};
-  std::uint32_t index = 0;
-  std::uint32_t generation = 0;
+  std::uint64_t identity = kUserDataBit;  // that bit, the use, the index
+  Record* next_free = nullptr;            // while it is free
   std::uint32_t sq_position = 0;  // of its entry, as the queue's tail counts
   std::uint16_t inline_used = 0;
   Stage stage = Stage::kFree;

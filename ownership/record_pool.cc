@@ -18,10 +18,13 @@ void RecordPool::Grow() {
   std::unique_ptr<Record[]> block(new Record[kBlockRecords]);
   for (std::size_t i = 0; i < kBlockRecords; ++i) {
     block[i].pool = this;
-    block[i].index = static_cast<std::uint32_t>(first + i);
-    free_.push_back(block[i]);
+    block[i].identity = Record::kUserDataBit | (first + i);
+    block[i].next_free = i + 1 < kBlockRecords ? &block[i + 1] : free_;
   }
+  Record* const records = block.get();
   blocks_.push_back(std::move(block));
+  free_ = records;
+  size_ += kBlockRecords;
 }
 
 }  // namespace escrow::ownership

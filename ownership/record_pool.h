@@ -29,28 +29,30 @@ class RecordPool {
   // A free record, of which the caller has to fill content and stage. Aborts
   // the program, as operator new does, when there is no memory.
   Record& Acquire() {
-    if (free_.empty()) [[unlikely]] {
+    if (free_ == nullptr) [[unlikely]] {
       Grow();
     }
-    Record& record = free_.front();
-    free_.pop_front();
+    Record& record = *free_;
+    free_ = record.next_free;
     return record;
   }
 
   // Takes a record back, whose content is ended and which is in no list. Its
   // user_data() is not valid any more.
   void Release(Record& record) noexcept {
-    record.generation = (record.generation + 1) & Record::kGenerationMask;
+    record.identity =
+        (record.identity + (std::uint64_t{1} << 32)) | Record::kUserDataBit;
     record.stage = Record::Stage::kFree;
     record.continuation = nullptr;
-    free_.push_front(record);
+    record.next_free = free_;
+    free_ = &record;
   }
 
   // The record that is now used under `user_data`, or null if there is none:
   // what a completion with that user_data belongs to.
   Record* Find(std::uint64_t user_data) noexcept {
     const auto index = static_cast<std::uint32_t>(user_data);
-    if (index >= blocks_.size() * kBlockRecords) return nullptr;
+    if (index >= size_) return nullptr;
     Record& record = blocks_[index / kBlockRecords][index % kBlockRecords];
     return record.user_data() == user_data ? &record : nullptr;
   }
@@ -65,14 +67,15 @@ class RecordPool {
   }
 
   // Records that exist, used or free.
-  std::size_t size() const noexcept { return blocks_.size() * kBlockRecords; }
+  std::size_t size() const noexcept { return size_; }
 
  private:
   static constexpr std::size_t kBlockRecords = 64;
 
   void Grow();
 
-  RecordList free_;
+  Record* free_ = nullptr;
+  std::size_t size_ = 0;
   std::vector<std::unique_ptr<Record[]>> blocks_;
 };
 

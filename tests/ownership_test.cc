@@ -322,12 +322,11 @@ TEST(RecordPool, FindsTheUseThatIsMeantOnly) {
 TEST(RecordPool, GenerationWrapsWithoutTouchingTheOtherBits) {
   RecordPool pool;
   Record& record = pool.Acquire();
-  record.generation = Record::kGenerationMask;
-  const std::uint64_t last = record.user_data();
-  EXPECT_EQ(last, ~std::uint64_t{0} << 32 | record.index);
+  const std::uint64_t first = record.user_data();
+  record.identity |= ~std::uint64_t{0} << 32;  // its last use
+  EXPECT_EQ(pool.Find(record.user_data()), &record);
   pool.Release(record);
-  EXPECT_EQ(record.generation, 0u);
-  EXPECT_EQ(record.user_data(), Record::kUserDataBit | record.index);
+  EXPECT_EQ(record.user_data(), first);
 }
 
 TEST(RecordPool, GrowsWithoutMovingRecords) {
