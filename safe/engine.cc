@@ -208,45 +208,38 @@ void Engine::RequestPendingCancels() noexcept {
 // Reaping.
 
 unsigned Engine::Reap() {
-  unsigned total = 0;
-  for (;;) {
-    const raw::Completions completions = ring_->completions();
-    const unsigned entries = completions.entries();
-    if (entries == 0) return total;
-    for (const io_uring_cqe& cqe : completions) OnCompletion(cqe);
-    ring_->Advance(entries);
-    total += entries;
+  const raw::Completions completions = ring_->completions();
+  const unsigned entries = completions.entries();
+  if (entries == 0) return 0;
+  for (const io_uring_cqe& cqe : completions) {
+    // Finds neither kNobody nor anything with the topmost bit clear.
+    Record* const record = Find(cqe.user_data);
+    if (record == nullptr || record->stage != Record::Stage::kQueued)
+        [[unlikely]] {
+      OnForeignCompletion(cqe);
+      continue;
+    }
+    if ((cqe.flags & IORING_CQE_F_MORE) != 0) [[unlikely]] {
+      continue;
+    }
+    record->hook.unlink();
+    --in_flight_;
+    record->result.value = cqe.res;
+    record->result.flags = cqe.flags;
+    Settle(*record);
   }
+  ring_->Advance(entries);
+  return entries;
 }
 
-void Engine::OnCompletion(const io_uring_cqe& cqe) {
+void Engine::OnForeignCompletion(const io_uring_cqe& cqe) {
   if ((cqe.user_data & Record::kUserDataBit) == 0) {
     RawCompletion& copy = raw_ready_.emplace_back();
     const bool wide = (ring_->setup_flags() & IORING_SETUP_CQE32) != 0 ||
                       (cqe.flags & IORING_CQE_F_32) != 0;
     std::memcpy(copy.bytes, &cqe, wide ? 32 : 16);
-    return;
-  }
-  if (cqe.user_data == kNobody) return;
-  Record* const record = Find(cqe.user_data);
-  if (record == nullptr || record->stage != Record::Stage::kQueued) {
+  } else if (cqe.user_data != kNobody) {
     ++unknown_completions_;
-    return;
-  }
-  if ((cqe.flags & IORING_CQE_F_MORE) != 0) return;
-  record->hook.unlink();
-  --in_flight_;
-  record->result.value = cqe.res;
-  record->result.flags = cqe.flags;
-  Settle(*record);
-}
-
-void Engine::Settle(Record& record) noexcept {
-  record.stage = Record::Stage::kDone;
-  if (record.continuation != nullptr) {
-    ready_.push_back(record);
-  } else if (!record.attached) {
-    Discard(record);
   }
 }
 

@@ -123,7 +123,14 @@ class Engine final : public ownership::RecordPool {
   io_uring_sqe* MakeRoom(Record& record);
 
   // Puts `record` where it belongs now that it is done.
-  void Settle(Record& record) noexcept;
+  void Settle(Record& record) noexcept {
+    record.stage = Record::Stage::kDone;
+    if (record.continuation != nullptr) {
+      ready_.push_back(record);
+    } else if (!record.attached) {
+      Discard(record);
+    }
+  }
 
   // Whether the kernel has not consumed the record's entry and will not before
   // the next submit.
@@ -141,10 +148,11 @@ class Engine final : public ownership::RecordPool {
   raw::EnterResult Enter(unsigned count,
                          std::optional<std::chrono::nanoseconds> limit);
 
-  // Takes every completion out of the queue, copied, and moves the records on.
+  // Takes the completions that are there, copied, and moves their records on.
   // Runs no user code but the destructors of what orphans own. Their number.
   unsigned Reap();
-  void OnCompletion(const io_uring_cqe& cqe);
+  // For one that belongs to no record in flight.
+  void OnForeignCompletion(const io_uring_cqe& cqe);
   std::size_t RunReady();
 
   // Takes the record out of every list, ends its content, frees it.
