@@ -98,7 +98,7 @@ void Engine::Park(Record& record, GiveUp give_up) noexcept {
 
 void Engine::Drop(Record& record) noexcept {
   record.continuation = nullptr;
-  Unattach(record);
+  record.attached = false;
   if (record.stage == Record::Stage::kDone) {
     Discard(record);
   } else if (record.stage == Record::Stage::kQueued &&
@@ -109,6 +109,8 @@ void Engine::Drop(Record& record) noexcept {
       RequestCancel(record);
     }
   }
+  // Last, for what was destroyed above may have owned other handles.
+  --handles_;
   DeleteIfUnused();
 }
 
@@ -141,6 +143,7 @@ void Engine::ContinueWith(Record& record, Record::Continuation continuation,
 }
 
 void Engine::DropReady() noexcept {
+  ++handles_;  // continuations may own the last one
   while (!ready_.empty()) {
     Record& record = ready_.front();
     ready_.pop_front();
@@ -148,6 +151,7 @@ void Engine::DropReady() noexcept {
         record, Record::Continue::kDestroyUnrun);
     if (!record.attached) Discard(record);
   }
+  --handles_;
   DeleteIfUnused();
 }
 
