@@ -612,6 +612,14 @@ TEST_P(SafeRingTest, CallbacksNotCalledAreDestroyedWithTheRing) {
   close(pipe.write_end);
 }
 
+TEST_P(SafeRingTest, CallbackNotCalledMayOwnTheLastHandle) {
+  std::optional<Ring> ring(MakeRing());
+  auto nop = ring->Nop();
+  ring->Nop().Then([nop = std::move(nop)](Result<void>) { ADD_FAILURE(); });
+  ring->Nop().Then([](Result<void>) { ADD_FAILURE(); });
+  ring.reset();
+}
+
 TEST_P(SafeRingTest, AwaitedInACoroutine) {
   Ring ring = MakeRing();
   const TemporaryFile file("abcdef");
