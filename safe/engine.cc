@@ -110,8 +110,7 @@ void Engine::Drop(Record& record) noexcept {
     }
   }
   // Last, for what was destroyed above may have owned other handles.
-  --handles_;
-  DeleteIfUnused();
+  HandleGone();
 }
 
 void Engine::Detach(Record& record) noexcept {
@@ -121,24 +120,22 @@ void Engine::Detach(Record& record) noexcept {
 
 void Engine::Free(Record& record) noexcept {
   record.hook.unlink();
-  if (record.attached) Unattach(record);
+  const bool attached = std::exchange(record.attached, false);
   Release(record);
-  DeleteIfUnused();
-}
-
-void Engine::Unattach(Record& record) noexcept {
-  record.attached = false;
-  --handles_;
+  if (attached) HandleGone();
 }
 
 void Engine::ContinueWith(Record& record, Record::Continuation continuation,
                           void* data, bool handle_stays) noexcept {
   record.continuation = continuation;
   record.continuation_data = data;
-  if (!handle_stays) Unattach(record);
+  if (!handle_stays) record.attached = false;
   if (record.stage == Record::Stage::kDone) {
     ready_.push_back(record);
-    if (!ring_.has_value()) DropReady();
+    if (!ring_.has_value()) {
+      DropReady();
+      if (!handle_stays) HandleGone();
+    }
   }
 }
 
@@ -151,8 +148,7 @@ void Engine::DropReady() noexcept {
         record, Record::Continue::kDestroyUnrun);
     if (!record.attached) Discard(record);
   }
-  --handles_;
-  DeleteIfUnused();
+  HandleGone();
 }
 
 void Engine::Discard(Record& record) noexcept {
@@ -161,8 +157,8 @@ void Engine::Discard(Record& record) noexcept {
   Release(record);
 }
 
-void Engine::DeleteIfUnused() noexcept {
-  if (!ring_.has_value() && handles_ == 0 && !buried_) delete this;
+void Engine::HandleGoneAfterRing() noexcept {
+  if (--handles_ == 0 && !buried_) delete this;
 }
 
 // Taking back.
@@ -408,6 +404,8 @@ void Engine::Shutdown() {
     record.give_up(record);
   }
   ring_.reset();
+  // Not counted before, to cost running rings nothing.
+  ForEach([this](const Record& record) { handles_ += record.attached; });
   DropReady();
 }
 

@@ -45,7 +45,6 @@ class Engine final : public ownership::RecordPool {
     Record& record = Acquire();
     record.attached = true;
     record.cancelled_on_drop = true;
-    ++handles_;
     return record;
   }
 
@@ -157,18 +156,23 @@ class Engine final : public ownership::RecordPool {
 
   // Takes the record out of every list, ends its content, frees it.
   void Discard(Record& record) noexcept;
-  void Unattach(Record& record) noexcept;
   // Destroys the continuations of what is ready, unrun.
   void DropReady() noexcept;
   void Bury(const std::error_code& reason);
-  void DeleteIfUnused() noexcept;
+  // When the raw ring is gone, the last handle takes the engine with it.
+  void HandleGone() noexcept {
+    if (!ring_.has_value()) [[unlikely]] {
+      HandleGoneAfterRing();
+    }
+  }
+  void HandleGoneAfterRing() noexcept;
 
   std::optional<raw::Ring> ring_;
   ownership::RecordList to_cancel_;  // kQueued, and the kernel is to be told
   ownership::RecordList ready_;      // kDone, with a continuation
   ownership::RecordList waiting_;
   std::size_t in_flight_ = 0;  // records that are kQueued
-  std::size_t handles_ = 0;    // records that are attached
+  std::size_t handles_ = 0;    // records that are attached, once ring_ is gone
   std::uint64_t unknown_completions_ = 0;
 
   // Completions without a record, until the next Dispatch(): copies of
