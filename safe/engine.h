@@ -56,15 +56,16 @@ class Engine final : public ownership::RecordPool {
     static_assert(raw::HeldUntil<Op>() <= raw::Until::kCompletion,
                   "a record is given back at the terminal completion");
     record.result.category = &raw::OperationCategory<Op>;
-    io_uring_sqe* sqe = ring_->GetSqe();
-    if (sqe == nullptr) [[unlikely]] {
-      sqe = MakeRoom(record);
-      if (sqe == nullptr) return;
+    // Read before the entry is cleared, so that clearing and filling it are the
+    // same stores.
+    const std::uint32_t position = ring_->get()->sq.sqe_tail;
+    const std::uint64_t user_data = record.user_data();
+    if (io_uring_sqe* const sqe = ring_->GetSqe()) [[likely]] {
+      raw::Ring::Fill(sqe, op, user_data, sqe_flags);
+      Started(record, position);
+    } else {
+      StartInFullQueue(record, op, sqe_flags);
     }
-    record.sq_position = ring_->get()->sq.sqe_tail - 1;
-    raw::Ring::Fill(sqe, op, record.user_data(), sqe_flags);
-    record.stage = Record::Stage::kQueued;
-    ++in_flight_;
   }
 
   // Makes a record done that the kernel does not have.
@@ -117,6 +118,23 @@ class Engine final : public ownership::RecordPool {
       Record::kUserDataBit | Record::kNoIndex;
 
   ~Engine() = default;
+
+  // The kernel's from here on.
+  void Started(Record& record, std::uint32_t sq_position) noexcept {
+    record.sq_position = sq_position;
+    record.stage = Record::Stage::kQueued;
+    ++in_flight_;
+  }
+
+  // Apart, so that the usual way through Start() saves fewer registers.
+  template <typename Op>
+  [[gnu::noinline]] void StartInFullQueue(Record& record, const Op& op,
+                                          std::uint8_t sqe_flags) {
+    if (io_uring_sqe* const sqe = MakeRoom(record)) {
+      raw::Ring::Fill(sqe, op, record.user_data(), sqe_flags);
+      Started(record, ring_->get()->sq.sqe_tail - 1);
+    }
+  }
 
   // An entry from a queue that is full, or null, with the record done.
   io_uring_sqe* MakeRoom(Record& record);
