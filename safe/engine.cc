@@ -122,7 +122,9 @@ void Engine::Free(Record& record) noexcept {
   record.hook.unlink();
   const bool attached = std::exchange(record.attached, false);
   Release(record);
-  if (attached) HandleGone();
+  if (!ring_.has_value() && attached) [[unlikely]] {
+    HandleGoneAfterRing();
+  }
 }
 
 void Engine::ContinueWith(Record& record, Record::Continuation continuation,
