@@ -196,7 +196,7 @@ void Engine::RequestCancel(Record& record) noexcept {
   RequestPendingCancels();
 }
 
-void Engine::RequestPendingCancels() noexcept {
+void Engine::PushPendingCancels() noexcept {
   while (!to_cancel_.empty()) {
     Record& record = to_cancel_.front();
     if (!ring_->TryPush(raw::Cancel{.user_data = record.user_data()},
@@ -209,10 +209,9 @@ void Engine::RequestPendingCancels() noexcept {
 
 // Reaping.
 
-unsigned Engine::Reap() {
+unsigned Engine::ReapSome() {
   const raw::Completions completions = ring_->completions();
   const unsigned entries = completions.entries();
-  if (entries == 0) return 0;
   for (const io_uring_cqe& cqe : completions) {
     // Finds neither kNobody nor anything with the topmost bit clear.
     Record* const record = Find(cqe.user_data);
@@ -272,19 +271,26 @@ void Engine::Wait(Record& record) {
       record.give_up(record);
       continue;
     }
-    const raw::EnterResult entered = Enter(1, std::nullopt);
-    if (entered || entered.error_number() == EINTR) continue;
-    Reap();
-    if (record.stage == Record::Stage::kDone) return;
-    if (record.stage == Record::Stage::kQueued && Retractable(record)) {
-      record.result.category = &raw::EnterCategory;
-      Retract(record, -entered.error_number());
-      return;
+    BeforeEnter();
+    const raw::EnterResult entered = ring_->SubmitAndWait(1);
+    if (!entered) [[unlikely]] {
+      WaitFailed(record, entered);
     }
-    ESCROW_CHECK(IsTransient(entered.error_number()),
-                 entered.error().message().c_str());
-    std::this_thread::sleep_for(kNap);
   }
+}
+
+void Engine::WaitFailed(Record& record, raw::EnterResult entered) {
+  if (entered.error_number() == EINTR) return;
+  Reap();
+  if (record.stage == Record::Stage::kDone) return;
+  if (record.stage == Record::Stage::kQueued && Retractable(record)) {
+    record.result.category = &raw::EnterCategory;
+    Retract(record, -entered.error_number());
+    return;
+  }
+  ESCROW_CHECK(IsTransient(entered.error_number()),
+               entered.error().message().c_str());
+  std::this_thread::sleep_for(kNap);
 }
 
 Result<unsigned> Engine::Submit() {

@@ -157,17 +157,28 @@ class Engine final : public ownership::RecordPool {
 
   // Tells the kernel to cancel `record`, or has it told at the next submit.
   void RequestCancel(Record& record) noexcept;
-  void RequestPendingCancels() noexcept;
+  void RequestPendingCancels() noexcept {
+    if (!to_cancel_.empty()) [[unlikely]] {
+      PushPendingCancels();
+    }
+  }
+  void PushPendingCancels() noexcept;
 
   // Has to come before every io_uring_enter(2) but those that make room.
   void BeforeEnter() noexcept;
+  // Wait()'s enter failed: takes the record back from the queue, naps, or ends
+  // the program.
+  void WaitFailed(Record& record, raw::EnterResult entered);
   // One io_uring_enter(2): submits, and waits for `count` completions.
   raw::EnterResult Enter(unsigned count,
                          std::optional<std::chrono::nanoseconds> limit);
 
   // Takes the completions that are there, copied, and moves their records on.
   // Runs no user code but the destructors of what orphans own. Their number.
-  unsigned Reap();
+  unsigned Reap() {
+    return ring_->completions().entries() == 0 ? 0 : ReapSome();
+  }
+  unsigned ReapSome();
   // For one that belongs to no record in flight.
   void OnForeignCompletion(const io_uring_cqe& cqe);
   std::size_t RunReady();
