@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <expected>
 #include <memory>
+#include <span>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -189,34 +190,34 @@ class RawRead final : public Loop {
 
 class SafeNop final : public Loop {
  public:
-  SafeNop(safe::Ring ring, unsigned batch)
-      : ring_(std::move(ring)), batch_(batch) {
-    operations_.reserve(batch);
+  SafeNop(safe::Ring ring, unsigned batch) : ring_(std::move(ring)) {
+    for (unsigned i = 0; i < batch; ++i) {
+      operations_.push_back(ring_.Nop());
+      std::move(operations_.back()).Detach();
+    }
   }
 
   int Run(std::uint64_t rounds) override {
-    return Rounds(ring_, operations_, batch_, rounds);
+    return Rounds(ring_, operations_, rounds);
   }
 
  private:
   using Handle = safe::Operation<safe::Result<void>>;
 
-  static int Rounds(safe::Ring& ring, std::vector<Handle>& operations,
-                    unsigned batch, std::uint64_t rounds) {
+  static int Rounds(safe::Ring& ring, std::span<Handle> operations,
+                    std::uint64_t rounds) {
     for (; rounds > 0; --rounds) {
-      for (unsigned i = 0; i < batch; ++i) operations.push_back(ring.Nop());
+      for (Handle& operation : operations) operation = ring.Nop();
       for (Handle& operation : operations) {
         const auto result = ring.Wait(std::move(operation));
         if (!result) return -result.error().value();
       }
-      operations.clear();
     }
     return 0;
   }
 
   safe::Ring ring_;
-  unsigned batch_;
-  std::vector<Handle> operations_;
+  std::vector<Handle> operations_;  // moved from between the rounds
 };
 
 class SafeRead final : public Loop {
@@ -225,32 +226,33 @@ class SafeRead final : public Loop {
       : ring_(std::move(ring)),
         file_(std::move(file)),
         buffers_(std::move(buffers)) {
-    operations_.reserve(buffers_.size());
+    // Not a Read(), of which a second one keeps the first from being inlined.
+    for (std::size_t i = 0; i < buffers_.size(); ++i) {
+      operations_.push_back(ring_.Write(file_, Buffer(), 0));
+      std::move(operations_.back()).Detach();
+    }
   }
 
   int Run(std::uint64_t rounds) override {
-    return Rounds(ring_, operations_, file_, buffers_.data(), buffers_.size(),
-                  rounds);
+    return Rounds(ring_, operations_, file_, buffers_.data(), rounds);
   }
 
  private:
   using Handle = safe::Operation<safe::Transfer<Buffer>>;
 
-  static int Rounds(safe::Ring& ring, std::vector<Handle>& operations,
-                    const Descriptor& file, Buffer* buffers, std::size_t batch,
+  static int Rounds(safe::Ring& ring, std::span<Handle> operations,
+                    const Descriptor& file, Buffer* buffers,
                     std::uint64_t rounds) {
     for (; rounds > 0; --rounds) {
-      for (std::size_t i = 0; i < batch; ++i) {
-        operations.push_back(
-            ring.Read(file, std::move(buffers[i]), i * kBlockSize));
+      for (std::size_t i = 0; i < operations.size(); ++i) {
+        operations[i] = ring.Read(file, std::move(buffers[i]), i * kBlockSize);
       }
-      for (std::size_t i = 0; i < batch; ++i) {
+      for (std::size_t i = 0; i < operations.size(); ++i) {
         auto [size, buffer] = ring.Wait(std::move(operations[i]));
         buffers[i] = std::move(buffer);
         if (!size) return -size.error().value();
         if (*size != kBlockSize) return -EIO;
       }
-      operations.clear();
     }
     return 0;
   }
@@ -258,7 +260,7 @@ class SafeRead final : public Loop {
   safe::Ring ring_;
   Descriptor file_;
   std::vector<Buffer> buffers_;
-  std::vector<Handle> operations_;
+  std::vector<Handle> operations_;  // moved from between the rounds
 };
 
 Made MakeSafe(unsigned batch, Descriptor file, std::uint32_t flags) {
