@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <system_error>
 #include <utility>
 
@@ -47,6 +48,7 @@ struct Record {
   struct ContentType {
     // Destroys the content and whatever the result owns.
     void (*discard)(Record& record) noexcept;
+    std::size_t inline_used;  // of the inline bytes
   };
   template <typename Outcome>
   struct ContentTypeOf : ContentType {
@@ -65,16 +67,23 @@ struct Record {
   // of which one is called, once.
   template <typename Content, typename... Arguments>
   Content& Emplace(Arguments&&... arguments) {
-    if constexpr (kInline<Content>) {
-      content = inline_bytes;
-      inline_used = sizeof(Content);
-    } else {
-      content =
+    void* place = inline_bytes;
+    if constexpr (!kInline<Content>) {
+      place = heap_content =
           ::operator new (sizeof(Content), std::align_val_t{alignof(Content)});
-      inline_used = 0;
     }
     content_type = &kContentType<Content>;
-    return *new (content) Content{std::forward<Arguments>(arguments)...};
+    return *new (place) Content{std::forward<Arguments>(arguments)...};
+  }
+
+  // What Emplace() returned. Requires that it was of this type.
+  template <typename Content>
+  Content& content() noexcept {
+    if constexpr (kInline<Content>) {
+      return *std::launder(reinterpret_cast<Content*>(inline_bytes));
+    } else {
+      return *static_cast<Content*>(heap_content);
+    }
   }
 
   // The outcome of a done operation. `Outcome` is what its Content's Take()
@@ -90,8 +99,8 @@ struct Record {
   template <typename T>
   T* EmplaceBeside(T&& value) {
     if constexpr (kInline<T>) {
-      const std::size_t offset =
-          (inline_used + alignof(T) - 1) / alignof(T) * alignof(T);
+      const std::size_t offset = (content_type->inline_used + alignof(T) - 1) /
+                                 alignof(T) * alignof(T);
       if (offset + sizeof(T) <= kInlineBytes) {
         return new (inline_bytes + offset) T(std::move(value));
       }
@@ -130,7 +139,7 @@ struct Record {
       hook;
   RecordPool* pool = nullptr;
   const ContentType* content_type = nullptr;
-  void* content = nullptr;
+  void* heap_content = nullptr;  // that is not in the inline bytes
   Continuation continuation = nullptr;
   void* continuation_data = nullptr;
   void (*give_up)(Record& record) = nullptr;  // of a waiting record
@@ -138,7 +147,6 @@ struct Record {
   std::uint64_t identity = kUserDataBit;  // that bit, the use, the index
   Record* next_free = nullptr;            // while it is free
   std::uint32_t sq_position = 0;  // of its entry, as the queue's tail counts
-  std::uint16_t inline_used = 0;
   Stage stage = Stage::kFree;
   bool attached = false;           // to a handle
   bool cancelled_on_drop = false;  // of that handle
@@ -147,9 +155,10 @@ struct Record {
  private:
   template <typename Content>
   static void DestroyContent(Record& record) noexcept {
-    std::destroy_at(static_cast<Content*>(record.content));
+    std::destroy_at(&record.content<Content>());
     if constexpr (!kInline<Content>) {
-      ::operator delete (record.content, std::align_val_t{alignof(Content)});
+      ::operator delete (record.heap_content,
+                         std::align_val_t{alignof(Content)});
     }
   }
 
@@ -163,19 +172,19 @@ struct Record {
       Record& record;
       ~Ending() { DestroyContent<Content>(record); }
     } ending{record};
-    return std::move(*static_cast<Content*>(record.content))
-        .Take(record.result);
+    return std::move(record.content<Content>()).Take(record.result);
   }
 
   template <typename Content>
   static void DiscardContent(Record& record) noexcept {
-    static_cast<Content*>(record.content)->Discard(record.result);
+    record.content<Content>().Discard(record.result);
     DestroyContent<Content>(record);
   }
 
   template <typename Content>
   static constexpr ContentTypeOf<OutcomeOf<Content>> kContentType = {
-      {&DiscardContent<Content>}, &TakeContent<Content>};
+      {&DiscardContent<Content>, kInline<Content> ? sizeof(Content) : 0},
+      &TakeContent<Content>};
 };
 
 }  // namespace escrow::ownership

@@ -191,7 +191,7 @@ std::uint8_t SqeFlags(IoOptions options) {
 }
 
 void StartClose(Record& record) {
-  const Descriptor& file = static_cast<CloseContent*>(record.content)->file;
+  const Descriptor& file = record.content<CloseContent>().file;
   Engine::Of(record).Start(record, raw::Close{.fd = file.number()}, 0);
 }
 
@@ -254,8 +254,7 @@ Operation<Result<void>> Ring::Close(Descriptor file) {
   }
   record.result.category = &raw::OperationCategory<raw::Close>;
   engine_->Park(record, [](Record& parked) {
-    static_cast<CloseContent*>(parked.content)
-        ->file.WhenAlone(nullptr, nullptr);
+    parked.content<CloseContent>().file.WhenAlone(nullptr, nullptr);
     Engine::Of(parked).Finish(parked, -ECANCELED);
   });
   content.file.WhenAlone(
