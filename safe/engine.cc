@@ -246,13 +246,6 @@ void Engine::OnForeignCompletion(const io_uring_cqe& cqe) {
 
 // Waiting.
 
-void Engine::BeforeEnter() noexcept {
-  ESCROW_CHECK(
-      owner_ == std::thread::id() || owner_ == std::this_thread::get_id(),
-      "a ring is used by a thread that did not create it");
-  RequestPendingCancels();
-}
-
 raw::EnterResult Engine::Enter(unsigned count,
                                std::optional<nanoseconds> limit) {
   BeforeEnter();

@@ -165,7 +165,12 @@ class Engine final : public ownership::RecordPool {
   void PushPendingCancels() noexcept;
 
   // Has to come before every io_uring_enter(2) but those that make room.
-  void BeforeEnter() noexcept;
+  void BeforeEnter() noexcept {
+    ESCROW_CHECK(
+        owner_ == std::thread::id() || owner_ == std::this_thread::get_id(),
+        "a ring is used by a thread that did not create it");
+    RequestPendingCancels();
+  }
   // Wait()'s enter failed: takes the record back from the queue, naps, or ends
   // the program.
   void WaitFailed(Record& record, raw::EnterResult entered);
