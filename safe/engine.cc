@@ -227,9 +227,20 @@ unsigned Engine::ReapSome() {
     --in_flight_;
     record->result.value = cqe.res;
     record->result.flags = cqe.flags;
-    Settle(*record);
+    record->stage = Record::Stage::kDone;
+    if (record->continuation != nullptr) {
+      ready_.push_back(*record);
+    } else if (!record->attached) [[unlikely]] {
+      orphans_.push_back(*record);
+    }
   }
   ring_->Advance(entries);
+  // Only now, for this may start a Close(), and that may reap.
+  while (!orphans_.empty()) {
+    Record& orphan = orphans_.front();
+    orphans_.pop_front();
+    Discard(orphan);
+  }
   return entries;
 }
 

@@ -205,8 +205,9 @@ class Engine final : public ownership::RecordPool {
   ownership::RecordList to_cancel_;  // kQueued, and the kernel is to be told
   ownership::RecordList ready_;      // kDone, with a continuation
   ownership::RecordList waiting_;
-  std::size_t in_flight_ = 0;  // records that are kQueued
-  std::size_t handles_ = 0;    // records that are attached, once ring_ is gone
+  ownership::RecordList orphans_;  // kDone, to be discarded
+  std::size_t in_flight_ = 0;      // records that are kQueued
+  std::size_t handles_ = 0;  // records that are attached, once ring_ is gone
   std::uint64_t unknown_completions_ = 0;
 
   // Completions without a record, until the next Dispatch(): copies of
