@@ -13,15 +13,13 @@
 
 namespace escrow::ownership {
 
-void DescriptorShare::Dwindled() noexcept {
-  if (state_->shares == 1) {
-    if (auto* const callback = std::exchange(state_->when_alone, nullptr)) {
-      callback(state_->context);
-    }
+void DescriptorShare::Dwindled(State* state) noexcept {
+  if (state->shares == 1) {
+    std::exchange(state->when_alone, nullptr)(state->context);
     return;
   }
-  if (state_->closes) ::close(state_->number);
-  delete state_;
+  if (state->closes) ::close(state->number);
+  delete state;
 }
 
 Descriptor Descriptor::Adopt(int number) {
@@ -48,7 +46,7 @@ std::expected<Descriptor, std::error_code> Descriptor::Duplicate() const {
 
 void Descriptor::WhenAlone(void (*callback)(void* context),
                            void* context) noexcept {
-  ESCROW_CHECK(valid() && !alone(),
+  ESCROW_CHECK(valid() && (callback == nullptr || !alone()),
                "WhenAlone() of a Descriptor that is alone");
   share_.state_->when_alone = callback;
   share_.state_->context = context;
@@ -59,7 +57,7 @@ int Descriptor::Release() && noexcept {
                "Release() of a Descriptor that operations still use");
   share_.state_->closes = false;
   const int number = share_.number();
-  share_ = DescriptorShare();
+  share_.Release();
   return number;
 }
 

@@ -28,12 +28,19 @@ class DescriptorShare {
     std::swap(state_, other.state_);
     return *this;
   }
-  ~DescriptorShare() {
-    if (state_ == nullptr) return;
-    if (--state_->shares <= 1) Dwindled();
-  }
+  ~DescriptorShare() { Release(); }
 
   int number() const noexcept { return state_->number; }
+
+  // Ends this share, if it is one.
+  void Release() noexcept {
+    State* const state = std::exchange(state_, nullptr);
+    if (state == nullptr) return;
+    const std::uint32_t left = --state->shares;
+    if (left == 0 || (left == 1 && state->when_alone != nullptr)) {
+      Dwindled(state);
+    }
+  }
 
  private:
   friend class Descriptor;
@@ -49,8 +56,8 @@ class DescriptorShare {
 
   explicit DescriptorShare(State* state) noexcept : state_(state) {}
 
-  // One share or none is left.
-  void Dwindled() noexcept;
+  // No share is left, or one that asked to be told.
+  static void Dwindled(State* state) noexcept;
 
   State* state_ = nullptr;
 };
@@ -98,8 +105,8 @@ class Descriptor {
   bool alone() const noexcept { return share_.state_->shares == 1; }
 
   // Has `callback` called with `context` when the last share but this is gone;
-  // once, and not before this returns. A null `callback` withdraws that.
-  // Requires valid() and !alone().
+  // once, and not before this returns. Requires valid() and !alone(). A null
+  // `callback` withdraws that, if it has not been called.
   void WhenAlone(void (*callback)(void* context), void* context) noexcept;
 
   // Gives up ownership: the number, open, is the caller's to close. Requires

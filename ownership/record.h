@@ -10,6 +10,8 @@
 #include <system_error>
 #include <utility>
 
+#include "escrow/ownership/descriptor.h"
+
 namespace escrow::ownership {
 
 class RecordPool;
@@ -142,7 +144,10 @@ struct Record {
   void* heap_content = nullptr;  // that is not in the inline bytes
   Continuation continuation = nullptr;
   void* continuation_data = nullptr;
-  void (*give_up)(Record& record) = nullptr;  // of a waiting record
+  // Of a waiting record: queues it, or ends the wait without.
+  enum class Unpark : bool { kStart, kGiveUp };
+  void (*unpark)(Record& record, Unpark how) = nullptr;
+  DescriptorShare file;  // that the operation works on, until it is done
   RawResult result = {};
   std::uint64_t identity = kUserDataBit;  // that bit, the use, the index
   Record* next_free = nullptr;            // while it is free

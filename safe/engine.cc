@@ -88,10 +88,28 @@ void Engine::Finish(Record& record, std::int32_t result) noexcept {
   Settle(record);
 }
 
-void Engine::Park(Record& record, GiveUp give_up) noexcept {
+void Engine::Park(Record& record,
+                  void (*unpark)(Record&, Record::Unpark)) noexcept {
   record.stage = Record::Stage::kWaiting;
-  record.give_up = give_up;
-  waiting_.push_back(record);
+  record.result.category = &raw::EnterCategory;
+  record.unpark = unpark;
+  parked_.push_back(record);
+}
+
+void Engine::Unpark(Record& record) noexcept {
+  record.hook.unlink();
+  unparked_.push_back(record);
+  ++in_flight_;
+}
+
+void Engine::StartSomeUnparked() noexcept {
+  while (!unparked_.empty()) {
+    Record& record = unparked_.front();
+    unparked_.pop_front();
+    --in_flight_;
+    record.unpark(record,
+                  stopping_ ? Record::Unpark::kGiveUp : Record::Unpark::kStart);
+  }
 }
 
 // Handles.
@@ -188,6 +206,7 @@ void Engine::Retract(Record& record, std::int32_t result) noexcept {
 }
 
 void Engine::RequestCancel(Record& record) noexcept {
+  record.hook.unlink();
   to_cancel_.push_back(record);
   RequestPendingCancels();
   if (to_cancel_.empty()) return;
@@ -204,6 +223,7 @@ void Engine::PushPendingCancels() noexcept {
       return;
     }
     to_cancel_.pop_front();
+    queued_.push_back(record);
   }
 }
 
@@ -228,6 +248,7 @@ unsigned Engine::ReapSome() {
     record->result.value = cqe.res;
     record->result.flags = cqe.flags;
     record->stage = Record::Stage::kDone;
+    record->file.Release();
     if (record->continuation != nullptr) {
       ready_.push_back(*record);
     } else if (!record->attached) [[unlikely]] {
@@ -235,7 +256,8 @@ unsigned Engine::ReapSome() {
     }
   }
   ring_->Advance(entries);
-  // Only now, for this may start a Close(), and that may reap.
+  // Only now, for what is started may have to reap to find room.
+  StartUnparked();
   while (!orphans_.empty()) {
     Record& orphan = orphans_.front();
     orphans_.pop_front();
@@ -271,8 +293,7 @@ void Engine::Wait(Record& record) {
     if (Reap() > 0) continue;
     if (record.stage == Record::Stage::kWaiting && in_flight_ == 0) {
       // What it waits for is not on this ring, so waiting here is for ever.
-      record.result.category = &raw::EnterCategory;
-      record.give_up(record);
+      record.unpark(record, Record::Unpark::kGiveUp);
       continue;
     }
     BeforeEnter();
@@ -315,7 +336,7 @@ Result<std::size_t> Engine::Dispatch(std::optional<nanoseconds> limit) {
   if (in_flight_ == 0 && ring_->sq_ready() == 0 && raw_handler_ == nullptr) {
     return 0;
   }
-  RequestPendingCancels();
+  BeforeEnter();
   const raw::EnterResult entered =
       limit == nanoseconds(0) ? ring_->SubmitAndGetEvents() : Enter(1, limit);
   if (Reap() == 0 && !entered && entered.error_number() != EINTR &&
@@ -374,13 +395,20 @@ void Engine::Shutdown() {
   stopping_ = true;
 
   // What the kernel has not seen yet, it never will. Destructors that run here
-  // may drop handles.
-  to_cancel_.clear();
-  ForEach([this](Record& record) {
-    if (record.stage == Record::Stage::kQueued && Retractable(record)) {
+  // may drop handles, and so take records out of either list.
+  ownership::RecordList unsorted;
+  unsorted.splice(unsorted.end(), queued_);
+  unsorted.splice(unsorted.end(), to_cancel_);
+  while (!unsorted.empty()) {
+    Record& record = unsorted.front();
+    if (Retractable(record)) {
       Retract(record, -ECANCELED);
+    } else {
+      unsorted.pop_front();
+      queued_.push_back(record);
     }
-  });
+  }
+  StartUnparked();
 
   // The rest is cancelled and reaped. A request that is just changing hands in
   // the kernel slips through a cancellation, so that is repeated.
@@ -411,9 +439,10 @@ void Engine::Shutdown() {
     patience = std::min(patience * 2, milliseconds(100));
   }
 
-  while (!waiting_.empty()) {
-    Record& record = waiting_.front();
-    record.give_up(record);
+  StartUnparked();
+  while (!parked_.empty()) {
+    Record& record = parked_.front();
+    record.unpark(record, Record::Unpark::kGiveUp);
   }
   ring_.reset();
   // Not counted before, to cost running rings nothing.

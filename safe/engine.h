@@ -25,10 +25,8 @@ namespace escrow::safe::internal {
 // the bookkeeping between the two. Private to this layer. Outlives its Ring
 // when handles do, without a raw ring then.
 //
-// All records that the kernel may know are kQueued, whoever holds their
-// handles; the pool finds them. Lists are for what waits: for the kernel to be
-// told that nobody wants it any more, for its continuation to be called, or
-// for what has to happen before it is started. A record is in one at most.
+// The lists say what each record waits for, whoever holds its handle. The
+// records that the kernel may know are in the first two.
 class Engine final : public ownership::RecordPool {
  public:
   using Record = ownership::Record;
@@ -71,11 +69,13 @@ class Engine final : public ownership::RecordPool {
   // Makes a record done that the kernel does not have.
   void Finish(Record& record, std::int32_t result) noexcept;
 
-  // Parks a record with its result's category set until something else calls
-  // Start() or Finish() on it. Shutdown() calls `give_up` for those still
-  // parked, to call Finish().
-  using GiveUp = void (*)(Record& record);
-  void Park(Record& record, GiveUp give_up) noexcept;
+  // Keeps a record that is not to be started yet. `unpark` is called once: to
+  // start it, some time after Unpark(), or to finish it without.
+  void Park(Record& record,
+            void (*unpark)(Record& record, Record::Unpark how)) noexcept;
+  // What the record waited for has happened. May be called while completions
+  // are taken in, when nothing can be started.
+  void Unpark(Record& record) noexcept;
 
   // Handles; operation.h says what they mean.
   void Drop(Record& record) noexcept;
@@ -98,7 +98,6 @@ class Engine final : public ownership::RecordPool {
   void Shutdown();
 
   raw::Ring& ring() noexcept { return *ring_; }
-  bool stopping() const noexcept { return stopping_; }
   std::size_t in_flight() const noexcept { return in_flight_; }
   std::uint64_t unknown_completions() const noexcept {
     return unknown_completions_;
@@ -123,6 +122,7 @@ class Engine final : public ownership::RecordPool {
   void Started(Record& record, std::uint32_t sq_position) noexcept {
     record.sq_position = sq_position;
     record.stage = Record::Stage::kQueued;
+    queued_.push_back(record);
     ++in_flight_;
   }
 
@@ -142,6 +142,7 @@ class Engine final : public ownership::RecordPool {
   // Puts `record` where it belongs now that it is done.
   void Settle(Record& record) noexcept {
     record.stage = Record::Stage::kDone;
+    record.file.Release();
     if (record.continuation != nullptr) {
       ready_.push_back(record);
     } else if (!record.attached) {
@@ -162,6 +163,12 @@ class Engine final : public ownership::RecordPool {
       PushPendingCancels();
     }
   }
+  void StartUnparked() noexcept {
+    if (!unparked_.empty()) [[unlikely]] {
+      StartSomeUnparked();
+    }
+  }
+  void StartSomeUnparked() noexcept;
   void PushPendingCancels() noexcept;
 
   // Has to come before every io_uring_enter(2) but those that make room.
@@ -169,6 +176,7 @@ class Engine final : public ownership::RecordPool {
     ESCROW_CHECK(
         owner_ == std::thread::id() || owner_ == std::this_thread::get_id(),
         "a ring is used by a thread that did not create it");
+    StartUnparked();
     RequestPendingCancels();
   }
   // Wait()'s enter failed: takes the record back from the queue, naps, or ends
@@ -202,11 +210,13 @@ class Engine final : public ownership::RecordPool {
   void HandleGoneAfterRing() noexcept;
 
   std::optional<raw::Ring> ring_;
+  ownership::RecordList queued_;     // kQueued: in flight
   ownership::RecordList to_cancel_;  // kQueued, and the kernel is to be told
+  ownership::RecordList parked_;     // kWaiting
+  ownership::RecordList unparked_;   // kWaiting, to be started
   ownership::RecordList ready_;      // kDone, with a continuation
-  ownership::RecordList waiting_;
-  ownership::RecordList orphans_;  // kDone, to be discarded
-  std::size_t in_flight_ = 0;      // records that are kQueued
+  ownership::RecordList orphans_;    // kDone, to be discarded
+  std::size_t in_flight_ = 0;        // in queued_, to_cancel_ and unparked_
   std::size_t handles_ = 0;  // records that are attached, once ring_ is gone
   std::uint64_t unknown_completions_ = 0;
 

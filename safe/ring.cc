@@ -31,7 +31,6 @@ namespace {
 
 using internal::Engine;
 using ownership::Descriptor;
-using ownership::DescriptorShare;
 using ownership::RawResult;
 using ownership::Record;
 
@@ -113,13 +112,6 @@ struct NoContent {
   void Discard(const RawResult&) noexcept {}
 };
 
-struct FileContent {
-  DescriptorShare file;
-
-  Result<void> Take(const RawResult& result) && { return ToResult(result); }
-  void Discard(const RawResult&) noexcept {}
-};
-
 struct OpenContent {
   std::string path;
 
@@ -151,7 +143,6 @@ struct CloseContent {
 
 struct StatxContent {
   std::string path;
-  DescriptorShare file;
   struct ::statx status = {};
 
   Result<struct ::statx> Take(const RawResult& result) && {
@@ -195,6 +186,15 @@ void StartClose(Record& record) {
   Engine::Of(record).Start(record, raw::Close{.fd = file.number()}, 0);
 }
 
+void UnparkClose(Record& record, Record::Unpark how) {
+  if (how == Record::Unpark::kStart) {
+    StartClose(record);
+  } else {
+    record.content<CloseContent>().file.WhenAlone(nullptr, nullptr);
+    Engine::Of(record).Finish(record, -ECANCELED);
+  }
+}
+
 }  // namespace
 
 Result<Ring> Ring::Create(const RingOptions& options) {
@@ -220,7 +220,8 @@ Ring::~Ring() {
 
 Operation<Result<void>> Ring::Fsync(const Descriptor& file, SyncMode mode) {
   Record& record = engine_->Begin();
-  record.Emplace<FileContent>(file.Share());
+  record.file = file.Share();
+  record.Emplace<NoContent>();
   engine_->Start(
       record,
       raw::Fsync{.fd = file.number(),
@@ -252,20 +253,11 @@ Operation<Result<void>> Ring::Close(Descriptor file) {
     StartClose(record);
     return Operation<Result<void>>(record);
   }
-  record.result.category = &raw::OperationCategory<raw::Close>;
-  engine_->Park(record, [](Record& parked) {
-    parked.content<CloseContent>().file.WhenAlone(nullptr, nullptr);
-    Engine::Of(parked).Finish(parked, -ECANCELED);
-  });
+  engine_->Park(record, &UnparkClose);
   content.file.WhenAlone(
-      [](void* context) {
-        Record& parked = *static_cast<Record*>(context);
-        parked.hook.unlink();
-        if (Engine::Of(parked).stopping()) {
-          Engine::Of(parked).Finish(parked, -ECANCELED);
-        } else {
-          StartClose(parked);
-        }
+      [](void* parked) {
+        Engine::Of(*static_cast<Record*>(parked))
+            .Unpark(*static_cast<Record*>(parked));
       },
       &record);
   return Operation<Result<void>>(record);
@@ -274,8 +266,7 @@ Operation<Result<void>> Ring::Close(Descriptor file) {
 Operation<Result<struct ::statx>> Ring::Statx(std::string path, int flags,
                                               unsigned mask) {
   Record& record = engine_->Begin();
-  auto& content =
-      record.Emplace<StatxContent>(std::move(path), DescriptorShare());
+  auto& content = record.Emplace<StatxContent>(std::move(path));
   if (!RejectPath<raw::Statx>(record, content.path)) {
     engine_->Start(record,
                    raw::Statx{.path = content.path.c_str(),
@@ -290,7 +281,8 @@ Operation<Result<struct ::statx>> Ring::Statx(std::string path, int flags,
 Operation<Result<struct ::statx>> Ring::Statx(const Descriptor& file,
                                               unsigned mask) {
   Record& record = engine_->Begin();
-  auto& content = record.Emplace<StatxContent>(std::string(), file.Share());
+  record.file = file.Share();
+  auto& content = record.Emplace<StatxContent>();
   engine_->Start(record,
                  raw::Statx{.directory = file.number(),
                             .path = content.path.c_str(),
@@ -352,20 +344,20 @@ namespace internal {
 
 Record& Begin(Engine& engine) { return engine.Begin(); }
 
-void StartRead(Record& record, int file, std::byte* data, std::size_t size,
+void StartRead(Record& record, std::byte* data, std::size_t size,
                std::uint64_t offset, IoOptions options) {
   Engine::Of(record).Start(record,
-                           raw::Read{.fd = file,
+                           raw::Read{.fd = record.file.number(),
                                      .buffer = data,
                                      .length = TransferLength(size),
                                      .offset = offset},
                            SqeFlags(options));
 }
 
-void StartWrite(Record& record, int file, const std::byte* data,
-                std::size_t size, std::uint64_t offset, IoOptions options) {
+void StartWrite(Record& record, const std::byte* data, std::size_t size,
+                std::uint64_t offset, IoOptions options) {
   Engine::Of(record).Start(record,
-                           raw::Write{.fd = file,
+                           raw::Write{.fd = record.file.number(),
                                       .buffer = data,
                                       .length = TransferLength(size),
                                       .offset = offset},

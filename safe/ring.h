@@ -210,14 +210,14 @@ std::size_t BuriedOperations();
 namespace internal {
 
 ownership::Record& Begin(Engine& engine);
-void StartRead(ownership::Record& record, int file, std::byte* data,
-               std::size_t size, std::uint64_t offset, IoOptions options);
-void StartWrite(ownership::Record& record, int file, const std::byte* data,
+// On record.file.
+void StartRead(ownership::Record& record, std::byte* data, std::size_t size,
+               std::uint64_t offset, IoOptions options);
+void StartWrite(ownership::Record& record, const std::byte* data,
                 std::size_t size, std::uint64_t offset, IoOptions options);
 
 template <typename B>
 struct TransferContent {
-  ownership::DescriptorShare file;
   B buffer;
 
   Transfer<B> Take(const ownership::RawResult& result) && {
@@ -235,10 +235,10 @@ template <ownership::Writable B>
 Operation<Transfer<B>> Ring::Read(const ownership::Descriptor& file, B buffer,
                                   std::uint64_t offset, IoOptions options) {
   ownership::Record& record = internal::Begin(*engine_);
-  auto& content = record.Emplace<internal::TransferContent<B>>(
-      file.Share(), std::move(buffer));
-  internal::StartRead(record, content.file.number(),
-                      ownership::OwnedMemory<B>::Data(content.buffer),
+  record.file = file.Share();
+  auto& content =
+      record.Emplace<internal::TransferContent<B>>(std::move(buffer));
+  internal::StartRead(record, ownership::OwnedMemory<B>::Data(content.buffer),
                       ownership::OwnedMemory<B>::Size(content.buffer), offset,
                       options);
   return Operation<Transfer<B>>(record);
@@ -248,10 +248,10 @@ template <ownership::Readable B>
 Operation<Transfer<B>> Ring::Write(const ownership::Descriptor& file, B buffer,
                                    std::uint64_t offset, IoOptions options) {
   ownership::Record& record = internal::Begin(*engine_);
-  auto& content = record.Emplace<internal::TransferContent<B>>(
-      file.Share(), std::move(buffer));
-  internal::StartWrite(record, content.file.number(),
-                       ownership::OwnedMemory<B>::Data(content.buffer),
+  record.file = file.Share();
+  auto& content =
+      record.Emplace<internal::TransferContent<B>>(std::move(buffer));
+  internal::StartWrite(record, ownership::OwnedMemory<B>::Data(content.buffer),
                        ownership::OwnedMemory<B>::Size(content.buffer), offset,
                        options);
   return Operation<Transfer<B>>(record);

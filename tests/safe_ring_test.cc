@@ -446,6 +446,35 @@ TEST_P(SafeRingTest, CloseWaitsForOperationsInFlight) {
   close(pipe.write_end);
 }
 
+TEST_P(SafeRingTest, CloseDoesNotWaitForOutcomesToBeTaken) {
+  Ring ring = MakeRing();
+  const Pipe pipe;
+  auto in = Descriptor::Adopt(pipe.read_end);
+  auto read = ring.Read(in, std::string(3, ' '));
+  auto closed = ring.Close(std::move(in));
+  ASSERT_EQ(write(pipe.write_end, "abc", 3), 3);
+  EXPECT_TRUE(ring.Wait(std::move(closed)));
+  EXPECT_EQ(fcntl(pipe.read_end, F_GETFD), -1);
+  ASSERT_TRUE(read.done());
+  EXPECT_EQ(ring.Wait(std::move(read)).buffer, "abc");
+  close(pipe.write_end);
+}
+
+TEST_P(SafeRingTest, DroppedReadLetsAWaitingCloseGo) {
+  Ring ring = MakeRing({.entries = 2});
+  const Pipe pipe;
+  auto in = Descriptor::Adopt(pipe.read_end);
+  std::optional read(ring.Read(in, std::string(3, ' ')));
+  auto closed = ring.Close(std::move(in));
+  read.reset();
+  // With a full queue the close has to make room for itself.
+  auto first = ring.Nop();
+  auto second = ring.Nop();
+  EXPECT_TRUE(ring.Wait(std::move(closed)));
+  EXPECT_EQ(fcntl(pipe.read_end, F_GETFD), -1);
+  close(pipe.write_end);
+}
+
 TEST_P(SafeRingTest, WaitingCloseIsGivenUpWithTheRing) {
   const int before = testing::OpenDescriptors();
   const Pipe pipe;
@@ -463,6 +492,25 @@ TEST_P(SafeRingTest, WaitingCloseIsGivenUpWithTheRing) {
     EXPECT_NE(fcntl(pipe.read_end, F_GETFD), -1);
     ASSERT_EQ(write(pipe.write_end, "abc", 3), 3);
     EXPECT_EQ(other.Wait(std::move(read)).buffer, "abc");
+  }
+  close(pipe.write_end);
+  EXPECT_EQ(testing::OpenDescriptors(), before);
+}
+
+TEST_P(SafeRingTest, WaitingCloseAndWhatItWaitsForEndWithTheRing) {
+  const int before = testing::OpenDescriptors();
+  const Pipe pipe;
+  {
+    Ring ring = MakeRing();
+    auto in = Descriptor::Adopt(pipe.read_end);
+    auto read = ring.Read(in, std::string(3, ' '));
+    ASSERT_TRUE(ring.Submit());
+    auto closed = ring.Close(std::move(in));
+    { const Ring ended = std::move(ring); }
+    EXPECT_EQ(std::move(read).Take().result.error(),
+              std::errc::operation_canceled);
+    EXPECT_EQ(std::move(closed).Take().error(), std::errc::operation_canceled);
+    EXPECT_EQ(fcntl(pipe.read_end, F_GETFD), -1);
   }
   close(pipe.write_end);
   EXPECT_EQ(testing::OpenDescriptors(), before);
