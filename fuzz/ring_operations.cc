@@ -15,7 +15,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <coroutine>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -28,6 +27,7 @@
 #include <variant>
 #include <vector>
 
+#include "escrow/examples/task.h"
 #include "escrow/ownership/descriptor.h"
 #include "escrow/ownership/memory.h"
 #include "escrow/safe/operation.h"
@@ -44,6 +44,7 @@ namespace {
     }                                                                         \
   } while (false)
 
+using escrow::examples::Task;
 using escrow::ownership::Descriptor;
 using escrow::safe::Operation;
 using escrow::safe::Result;
@@ -99,32 +100,6 @@ struct escrow::ownership::OwnedMemory<Guarded> {
 };
 
 namespace {
-
-// A coroutine whose frame the program may destroy at any time.
-class Task {
- public:
-  struct promise_type {
-    Task get_return_object() {
-      return Task(std::coroutine_handle<promise_type>::from_promise(*this));
-    }
-    std::suspend_never initial_suspend() noexcept { return {}; }
-    std::suspend_always final_suspend() noexcept { return {}; }
-    void return_void() noexcept {}
-    void unhandled_exception() noexcept { std::abort(); }
-  };
-  Task(Task&& other) noexcept : frame_(std::exchange(other.frame_, nullptr)) {}
-  Task& operator=(Task&& other) noexcept {
-    std::swap(frame_, other.frame_);
-    return *this;
-  }
-  ~Task() {
-    if (frame_) frame_.destroy();
-  }
-
- private:
-  explicit Task(std::coroutine_handle<promise_type> frame) : frame_(frame) {}
-  std::coroutine_handle<promise_type> frame_;
-};
 
 // What a handle in the program can be.
 using Handle =

@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "escrow/examples/task.h"
 #include "escrow/ownership/buffer.h"
 #include "escrow/ownership/descriptor.h"
 #include "escrow/ownership/memory.h"
@@ -29,6 +30,7 @@
 namespace escrow::safe {
 namespace {
 
+using examples::Task;
 using ownership::Array;
 using ownership::Buffer;
 using ownership::Descriptor;
@@ -613,9 +615,9 @@ TEST_P(SafeRingTest, CallbackMayStartWaitAndDrop) {
 TEST_P(SafeRingTest, CallbackMayDropWhatIsReadyBesideIt) {
   Ring ring = MakeRing();
   bool second_ran = false;
-  std::optional<testing::Task> task;
+  std::optional<Task> task;
   ring.Nop().Then([&](Result<void>) { task.reset(); });
-  auto body = [&]() -> testing::Task {
+  auto body = [&]() -> Task {
     (void)co_await ring.Nop();
     second_ran = true;
   };
@@ -672,7 +674,7 @@ TEST_P(SafeRingTest, AwaitedInACoroutine) {
   Ring ring = MakeRing();
   const TemporaryFile file("abcdef");
   bool finished = false;
-  auto body = [&]() -> testing::Detached {
+  auto body = [&]() -> Task {
     auto source = co_await ring.Open(file.path(), O_RDWR);
     EXPECT_TRUE(source);
     auto [n, text] = co_await ring.Read(*source, std::string(3, ' '), 0);
@@ -688,7 +690,7 @@ TEST_P(SafeRingTest, AwaitedInACoroutine) {
     EXPECT_TRUE(co_await std::move(nop));
     finished = true;
   };
-  body();
+  const Task task = body();
   while (!finished) ASSERT_TRUE(ring.Dispatch());
   EXPECT_EQ(file.Content(), "abcabc");
 }
@@ -699,16 +701,16 @@ TEST_P(SafeRingTest, DestroyedCoroutineLeavesItsBufferInEscrow) {
   const auto in = Descriptor::Adopt(pipe.read_end);
   std::byte memory[8] = {};
   Arena arena{memory, sizeof(memory)};
-  auto body = [&]() -> testing::Task {
+  auto body = [&]() -> Task {
     (void)co_await ring.Read(in, Tracked(arena));
     ADD_FAILURE() << "resumed";
   };
-  testing::Task task = body();
+  std::optional<Task> task(body());
   ASSERT_TRUE(ring.Submit());
   if (GetParam().setup_flags == IORING_SETUP_SQPOLL) {
     std::this_thread::sleep_for(milliseconds(20));
   }
-  task.Destroy();
+  task.reset();
   EXPECT_EQ(arena.releases, 0);
   while (ring.in_flight() > 0) ASSERT_TRUE(ring.Dispatch());
   EXPECT_EQ(arena.releases, 1);
@@ -721,15 +723,15 @@ TEST_P(SafeRingTest, CoroutineMayOutliveTheRing) {
   const auto in = Descriptor::Adopt(pipe.read_end);
   std::byte memory[8] = {};
   Arena arena{memory, sizeof(memory)};
-  auto body = [&]() -> testing::Task {
+  auto body = [&]() -> Task {
     (void)co_await ring->Read(in, Tracked(arena));
     ADD_FAILURE() << "resumed";
   };
-  testing::Task task = body();
+  std::optional<Task> task(body());
   ASSERT_TRUE(ring->Submit());
   ring.reset();
-  EXPECT_FALSE(task.finished());
-  task.Destroy();
+  EXPECT_FALSE(task->done());
+  task.reset();
   EXPECT_EQ(arena.releases, 1);
   close(pipe.write_end);
 }

@@ -3,9 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include <coroutine>
 #include <cstddef>
-#include <cstdlib>
 #include <functional>
 #include <string>
 #include <system_error>
@@ -81,44 +79,6 @@ class Tracked {
 
  private:
   Arena* arena_;
-};
-
-// A coroutine that starts at once. Its frame is destroyed with this object, or
-// earlier by Destroy().
-class Task {
- public:
-  struct promise_type {
-    Task get_return_object() {
-      return Task(std::coroutine_handle<promise_type>::from_promise(*this));
-    }
-    std::suspend_never initial_suspend() noexcept { return {}; }
-    std::suspend_always final_suspend() noexcept { return {}; }
-    void return_void() noexcept {}
-    void unhandled_exception() noexcept { std::abort(); }
-  };
-
-  Task(Task&& other) noexcept : frame_(std::exchange(other.frame_, nullptr)) {}
-  ~Task() { Destroy(); }
-
-  bool finished() const { return frame_.done(); }
-  void Destroy() {
-    if (frame_) std::exchange(frame_, nullptr).destroy();
-  }
-
- private:
-  explicit Task(std::coroutine_handle<promise_type> frame) : frame_(frame) {}
-  std::coroutine_handle<promise_type> frame_;
-};
-
-// A coroutine that owns itself.
-struct Detached {
-  struct promise_type {
-    Detached get_return_object() noexcept { return {}; }
-    std::suspend_never initial_suspend() noexcept { return {}; }
-    std::suspend_never final_suspend() noexcept { return {}; }
-    void return_void() noexcept {}
-    void unhandled_exception() noexcept { std::abort(); }
-  };
 };
 
 }  // namespace escrow::testing
