@@ -32,7 +32,8 @@ class [[nodiscard]] Task {
 
   Task(Task&& other) noexcept : frame_(std::exchange(other.frame_, nullptr)) {}
   Task& operator=(Task&& other) noexcept {
-    std::swap(frame_, other.frame_);
+    Task taken(std::move(other));
+    std::swap(frame_, taken.frame_);
     return *this;
   }
   ~Task() {

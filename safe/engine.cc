@@ -153,8 +153,8 @@ void Engine::ContinueWith(Record& record, Record::Continuation continuation,
   if (record.stage == Record::Stage::kDone) {
     ready_.push_back(record);
     if (!ring_.has_value()) {
+      if (!handle_stays) --handles_;
       DropReady();
-      if (!handle_stays) HandleGone();
     }
   }
 }

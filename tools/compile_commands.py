@@ -17,8 +17,9 @@ WORKSPACE = pathlib.Path(__file__).resolve().parent.parent
 # GCC's flags do not suit tools that are made of clang.
 CONFIG = "--config=clang"
 
-# Flags of GCC that clang does not know, in case Bazel was told to use GCC after all.
-DROPPED = {"-fno-canonical-system-headers"}
+# A flag of GCC that clang does not know, in case Bazel was told to use GCC after all, and those of Bazel's layering
+# check, which name files of Bazel's own.
+DROPPED = ("-fno-canonical-system-headers", "-fmodule", "-Wprivate-header")
 
 
 def bazel(*arguments, **kwargs):
@@ -64,7 +65,7 @@ def entries_of(actions, output_base):
     the flags of some neighbour, which may lack its dependencies."""
     sources = {}
     for action in actions:
-        arguments = [a for a in action.get("arguments", []) if a not in DROPPED]
+        arguments = [a for a in action.get("arguments", []) if not a.startswith(DROPPED)]
         if "-c" in arguments:
             arguments = [with_absolute_external(a, output_base) for a in arguments]
             sources.setdefault(arguments[arguments.index("-c") + 1], arguments)
