@@ -104,10 +104,10 @@ struct Record {
       const std::size_t offset = (content_type->inline_used + alignof(T) - 1) /
                                  alignof(T) * alignof(T);
       if (offset + sizeof(T) <= kInlineBytes) {
-        return new (inline_bytes + offset) T(std::move(value));
+        return new (inline_bytes + offset) T(std::forward<T>(value));
       }
     }
-    return new T(std::move(value));
+    return new T(std::forward<T>(value));
   }
   template <typename T>
   void DestroyBeside(T* value) noexcept {

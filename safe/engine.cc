@@ -60,15 +60,16 @@ Engine::Engine(raw::Ring ring, milliseconds teardown_limit)
 // Starting.
 
 io_uring_sqe* Engine::MakeRoom(Record& record) {
-  io_uring_sqe* sqe = nullptr;
   raw::EnterResult submitted = ring_->Submit();
+  io_uring_sqe* sqe = ring_->GetSqe();
   if ((ring_->setup_flags() & IORING_SETUP_SQPOLL) != 0) {
     // The wait ends when the kernel's thread has taken an entry, which is a
     // moment before it says so in the queue's head.
-    while (submitted && (sqe = ring_->GetSqe()) == nullptr) {
+    while (submitted && sqe == nullptr) {
       submitted = raw::EnterResult(io_uring_sqring_wait(ring_->get()));
+      sqe = ring_->GetSqe();
     }
-  } else if ((sqe = ring_->GetSqe()) == nullptr) {
+  } else if (sqe == nullptr) {
     // Kernels answer EBUSY while completions wait for room.
     Reap();
     submitted = ring_->Submit();
