@@ -38,7 +38,8 @@ class SetupErrors final : public CallCategory {
     switch (error) {
       case ENOSYS:
         return what +
-               " (the kernel is older than 5.1, was built without "
+               " (the kernel is older than 5.1, or than 5.19 for a safe ring, "
+               "was built without "
                "CONFIG_IO_URING, or a seccomp "
                "filter hides it)";
       case EPERM:

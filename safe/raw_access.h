@@ -26,6 +26,10 @@ namespace escrow::safe {
 // - Completions are taken by the safe ring, in Wait() and Dispatch(), and never
 //   by raw::Ring::Advance().
 //
+// - Raw requests in flight are not counted: with a RawAccess, Dispatch()
+// without
+//   a limit waits even if there are none.
+//
 // - What raw entries point to stays valid until the handler got their last
 //   completion. The safe ring's destructor does not wait for raw requests, so
 //   drain them first; it may cancel them, together with safe ones.

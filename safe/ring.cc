@@ -88,7 +88,12 @@ Result<raw::Ring> CreateRaw(const RingOptions& options) {
   for (const std::uint32_t flags : kBestFlags) {
     raw_options.setup_flags = flags | sized;
     ring = CreatePatiently(raw_options);
-    if (ring.has_value() || ring.error().value() != EINVAL) break;
+    if (ring.has_value() || ring.error().value() != EINVAL) return ring;
+  }
+  // It is either the options or the kernel's age, which a plain ring tells.
+  raw_options.setup_flags = sized;
+  if (CreatePatiently(raw_options)) {
+    return std::unexpected(std::error_code(ENOSYS, raw::SetupCategory()));
   }
   return ring;
 }

@@ -128,6 +128,8 @@ class Ring {
                                 SyncMode mode = SyncMode::kAll);
 
   // open(2), with O_CLOEXEC in any case. `mode` is for O_CREAT and O_TMPFILE.
+  // If the handle is dropped, what was opened is closed, but a file may have
+  // been created.
   Operation<Result<ownership::Descriptor>> Open(std::string path, int flags,
                                                 ::mode_t mode = 0);
 
