@@ -184,6 +184,12 @@ void Engine::HandleGoneAfterRing() noexcept {
 
 // Taking back.
 
+io_uring_sqe& Engine::EntryOf(const Record& record) const noexcept {
+  const io_uring* const ring = ring_->get();
+  return ring->sq.sqes[(record.sq_position & ring->sq.ring_mask)
+                       << io_uring_sqe_shift(ring)];
+}
+
 bool Engine::Retractable(const Record& record) const noexcept {
   const io_uring_sq& sq = ring_->get()->sq;
   // Without SQPOLL the kernel reads entries during io_uring_enter(2) only. The
@@ -192,16 +198,16 @@ bool Engine::Retractable(const Record& record) const noexcept {
       (ring_->setup_flags() & IORING_SETUP_SQPOLL) != 0
           ? sq.sqe_head
           : io_uring_load_sq_head(ring_->get());
-  return static_cast<std::int32_t>(record.sq_position - kernels) >= 0;
+  // Positions come round: what the kernel has had for 2^31 entries or more may
+  // seem to lie ahead of it, and in the end even among those still queued.
+  return record.sq_position - kernels < sq.sqe_tail - kernels &&
+         EntryOf(record).user_data == record.user_data();
 }
 
 void Engine::Retract(Record& record, std::int32_t result) noexcept {
-  const io_uring* ring = ring_->get();
-  io_uring_sqe* const sqe =
-      &ring->sq.sqes[(record.sq_position & ring->sq.ring_mask)
-                     << io_uring_sqe_shift(ring)];
-  io_uring_initialize_sqe(sqe);
-  raw::Ring::Fill(sqe, raw::Nop{}, kNobody);
+  io_uring_sqe& sqe = EntryOf(record);
+  io_uring_initialize_sqe(&sqe);
+  raw::Ring::Fill(&sqe, raw::Nop{}, kNobody);
   --in_flight_;
   Finish(record, result);
 }

@@ -150,6 +150,9 @@ class Engine final : public ownership::RecordPool {
     }
   }
 
+  // The slot of the queue that the record's entry was written into, which may
+  // be another's by now.
+  io_uring_sqe& EntryOf(const Record& record) const noexcept;
   // Whether the kernel has not consumed the record's entry and will not before
   // the next submit.
   bool Retractable(const Record& record) const noexcept;

@@ -315,6 +315,33 @@ TEST_P(SafeRingTest, DroppedAfterSubmit) {
   close(pipe.write_end);
 }
 
+// The queue's positions are 32-bit counters. Instead of 2^31 entries, which take
+// minutes, the record is told that its own was that long ago.
+TEST(SafeRing, DroppedBillionsOfEntriesAfterItsSubmit) {
+  Ring ring = BestRing();
+  const Pipe pipe;
+  const auto in = Descriptor::Adopt(pipe.read_end);
+  std::byte memory[16] = {};
+  Arena arena{memory, sizeof(memory)};
+  for (const bool all_the_way_round : {false, true}) {
+    arena.releases = 0;
+    std::optional<Operation<Transfer<Tracked>>> read(
+        ring.Read(in, Tracked(arena)));
+    ASSERT_TRUE(ring.Submit());
+    auto nop = ring.Nop();
+    read->record().sq_position = all_the_way_round
+                                     ? nop.record().sq_position
+                                     : read->record().sq_position + (1u << 31);
+    read.reset();
+    EXPECT_EQ(arena.releases, 0) << "the kernel still has it";
+    EXPECT_EQ(ring.in_flight(), 2u);
+    EXPECT_TRUE(ring.Wait(std::move(nop)));
+    while (ring.in_flight() > 0) ASSERT_TRUE(ring.Dispatch());
+    EXPECT_EQ(arena.releases, 1);
+  }
+  close(pipe.write_end);
+}
+
 TEST(SafeRing, DroppedAfterCompletionButBeforeReaping) {
   // A plain ring completes this read during the submit.
   Ring ring = BestRing({.setup_flags = 0u});
