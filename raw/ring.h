@@ -237,7 +237,9 @@ class Ring {
   }
 
   // Registers the ring's descriptor with the calling thread, which makes every
-  // later enter from that thread cheaper. EEXIST when it is already.
+  // later enter from that thread cheaper. EEXIST when it is already. From then
+  // on the ring is used and destroyed by that thread only: in another one the
+  // same registration is another ring's.
   // io_uring_register(2), IORING_REGISTER_RING_FDS, Linux 5.18.
   std::error_code RegisterRingFd() noexcept;
 

@@ -399,6 +399,9 @@ std::size_t Engine::RunReady() {
 
 void Engine::Shutdown() {
   ESCROW_CHECK(!dispatching_, "a ring destroyed from inside its own callback");
+  // Its descriptor is registered with its thread, by an index that means
+  // another ring in any other thread.
+  CheckThread();
   stopping_ = true;
 
   // What the kernel has not seen yet, it never will. Destructors that run here

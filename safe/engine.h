@@ -174,11 +174,14 @@ class Engine final : public ownership::RecordPool {
   void StartSomeUnparked() noexcept;
   void PushPendingCancels() noexcept;
 
-  // Has to come before every io_uring_enter(2) but those that make room.
-  void BeforeEnter() noexcept {
+  void CheckThread() const noexcept {
     ESCROW_CHECK(
         owner_ == std::thread::id() || owner_ == std::this_thread::get_id(),
         "a ring is used by a thread that did not create it");
+  }
+  // Has to come before every io_uring_enter(2) but those that make room.
+  void BeforeEnter() noexcept {
+    CheckThread();
     StartUnparked();
     RequestPendingCancels();
   }

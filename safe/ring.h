@@ -75,8 +75,8 @@ enum class SyncMode : std::uint8_t {
 };
 
 // Owns an io_uring instance and the operations in flight on it. Belongs to the
-// thread that creates it: every member is called there, and the destructor too
-// while operations are in flight. Movable; a moved-from ring may only be
+// thread that creates it: every member is called there, and so is the
+// destructor. Movable; a moved-from ring may only be
 // destroyed or assigned to.
 //
 // Starting an operation costs no system call: Wait(), Dispatch() and Submit()

@@ -976,6 +976,12 @@ TEST(SafeRingDeathTest, MisuseIsNamed) {
       "used by a thread that did not create it");
   EXPECT_DEATH(
       {
+        std::optional<Ring> ring(BestRing());
+        std::thread([&] { ring.reset(); }).join();
+      },
+      "used by a thread that did not create it");
+  EXPECT_DEATH(
+      {
         Ring ring = BestRing();
         Ring other = BestRing();
         (void)other.Wait(ring.Nop());
