@@ -174,7 +174,9 @@ void Engine::DropReady() noexcept {
 
 void Engine::Discard(Record& record) noexcept {
   record.hook.unlink();
+  const bool outer = std::exchange(discarding_, true);
   record.content_type->discard(record);
+  discarding_ = outer;
   Release(record);
 }
 
@@ -399,6 +401,9 @@ std::size_t Engine::RunReady() {
 
 void Engine::Shutdown() {
   ESCROW_CHECK(!dispatching_, "a ring destroyed from inside its own callback");
+  ESCROW_CHECK(!discarding_,
+               "a ring destroyed from inside the destructor of what an "
+               "operation on it owned");
   // Its descriptor is registered with its thread, by an index that means
   // another ring in any other thread.
   CheckThread();

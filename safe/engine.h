@@ -241,6 +241,7 @@ class Engine final : public ownership::RecordPool {
   bool stopping_ = false;     // Shutdown() has begun
   bool buried_ = false;       // and the kernel kept some records
   bool dispatching_ = false;  // user code is running
+  bool discarding_ = false;   // and so are destructors of user types
 };
 
 // Operations in engines that were shut down without the kernel's consent.

@@ -106,7 +106,9 @@ class Ring {
   // Cancels what is in flight and returns when the kernel is done with all of
   // it: from then on it touches no memory that an operation of this ring owned.
   // Callbacks not called by then are destroyed, coroutines are not resumed, and
-  // handles find the outcome. Must not run inside a callback of this ring.
+  // handles find the outcome. Must not run inside a callback or coroutine
+  // that this ring runs, nor inside the destructor of what an operation on it
+  // owned; and such destructors, when they run in here, use the ring no more.
   ~Ring();
 
   // pread(2) into the whole of `buffer`, or read(2) at the current position.

@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -962,6 +963,37 @@ TEST(SafeRing, OptionsAreChecked) {
 
 // Misuse.
 
+// A buffer whose destructor does what it is told.
+class AtTheEnd {
+ public:
+  explicit AtTheEnd(std::function<void()> action)
+      : action_(std::move(action)) {}
+  AtTheEnd(AtTheEnd&& other) noexcept
+      : action_(std::exchange(other.action_, nullptr)) {}
+  ~AtTheEnd() {
+    if (action_) action_();
+  }
+  std::array<std::byte, 8>& bytes() { return bytes_; }
+
+ private:
+  std::function<void()> action_;
+  std::array<std::byte, 8> bytes_;
+};
+
+}  // namespace
+}  // namespace escrow::safe
+
+template <>
+struct escrow::ownership::OwnedMemory<escrow::safe::AtTheEnd> {
+  static std::byte* Data(safe::AtTheEnd& value) noexcept {
+    return value.bytes().data();
+  }
+  static std::size_t Size(const safe::AtTheEnd&) noexcept { return 8; }
+};
+
+namespace escrow::safe {
+namespace {
+
 using SafeRingDeathTest = ::testing::Test;
 
 TEST(SafeRingDeathTest, MisuseIsNamed) {
@@ -1001,6 +1033,20 @@ TEST(SafeRingDeathTest, MisuseIsNamed) {
         (void)ring->Dispatch();
       },
       "destroyed from inside its own callback");
+  for (const bool submitted : {false, true}) {
+    EXPECT_DEATH(
+        {
+          auto ring = std::make_shared<std::optional<Ring>>(BestRing());
+          Ring& same = **ring;
+          const auto in = Descriptor::Adopt(Pipe().read_end);
+          {
+            const auto read = same.Read(in, AtTheEnd([ring] { ring->reset(); }));
+            if (submitted) (void)same.Submit();
+          }
+          (void)same.Dispatch();
+        },
+        "destroyed from inside the destructor");
+  }
   EXPECT_DEATH(
       {
         Ring ring = BestRing();
