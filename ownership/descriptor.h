@@ -106,7 +106,9 @@ class Descriptor {
 
   // Has `callback` called with `context` when the last share but this is gone;
   // once, and not before this returns. Requires valid() and !alone(). A null
-  // `callback` withdraws that, if it has not been called.
+  // `callback` withdraws that, if it has not been called; a Descriptor that is
+  // destroyed does not. It is called in the middle of a ring's work and may not
+  // use a ring. Close() takes the place of a callback for itself.
   void WhenAlone(void (*callback)(void* context), void* context) noexcept;
 
   // Gives up ownership: the number, open, is the caller's to close. Requires

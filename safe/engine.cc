@@ -239,6 +239,9 @@ void Engine::PushPendingCancels() noexcept {
 // Reaping.
 
 unsigned Engine::ReapSome() {
+  // Who read them in the middle of this would hand them back twice.
+  ESCROW_CHECK(!reaping_, "a ring used by a Descriptor's WhenAlone() callback");
+  reaping_ = true;
   const raw::Completions completions = ring_->completions();
   const unsigned entries = completions.entries();
   for (const io_uring_cqe& cqe : completions) {
@@ -265,6 +268,7 @@ unsigned Engine::ReapSome() {
     }
   }
   ring_->Advance(entries);
+  reaping_ = false;
   // Only now, for what is started may have to reap to find room.
   StartUnparked();
   while (!orphans_.empty()) {

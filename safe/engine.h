@@ -241,6 +241,7 @@ class Engine final : public ownership::RecordPool {
   bool stopping_ = false;     // Shutdown() has begun
   bool buried_ = false;       // and the kernel kept some records
   bool dispatching_ = false;  // user code is running
+  bool reaping_ = false;      // completions are read, and not handed back yet
   bool discarding_ = false;   // and so are destructors of user types
 };
 

@@ -1050,6 +1050,21 @@ TEST(SafeRingDeathTest, MisuseIsNamed) {
   EXPECT_DEATH(
       {
         Ring ring = BestRing();
+        const TemporaryFile file("abc");
+        auto source = Descriptor::Adopt(file.Open(O_RDONLY));
+        auto read = ring.Read(source, std::string(3, ' '), 0);
+        source.WhenAlone(
+            [](void* context) {
+              auto& same = *static_cast<Ring*>(context);
+              (void)same.Wait(same.Nop());
+            },
+            &ring);
+        (void)ring.Wait(std::move(read));
+      },
+      "WhenAlone");
+  EXPECT_DEATH(
+      {
+        Ring ring = BestRing();
         (void)ring.Read(Descriptor(), std::string(1, ' '));
       },
       "empty Descriptor");
