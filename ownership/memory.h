@@ -25,7 +25,7 @@
 
 namespace escrow::ownership {
 
-// Specialisations have two static functions:
+// Specialisations have two static functions, which are noexcept:
 //   Data(B&)  -> std::byte*, or const std::byte* for memory that is read-only
 //   Size(const B&) -> std::size_t, in bytes
 template <typename B>
@@ -35,8 +35,9 @@ struct OwnedMemory;
 template <typename B>
 concept Readable = std::is_nothrow_move_constructible_v<B> &&
     std::is_nothrow_destructible_v<B> && requires(B& value) {
-  { OwnedMemory<B>::Data(value) } -> std::convertible_to<const std::byte*>;
-  { OwnedMemory<B>::Size(value) } -> std::same_as<std::size_t>;
+  { OwnedMemory<B>::Data(value) } noexcept
+      -> std::convertible_to<const std::byte*>;
+  { OwnedMemory<B>::Size(value) } noexcept -> std::same_as<std::size_t>;
 };
 
 // Memory that the kernel may write: what a read or a receive takes.
@@ -135,8 +136,7 @@ struct OwnedMemory<Array<T>> {
 // constructors run at compile time only, and no constant expression can hold
 // the address of anything that is not static: other memory does not compile.
 //
-//   ring.Write(file, ownership::StaticBytes("HTTP/1.1 204 No
-//   Content\r\n\r\n"));
+//   ring.Write(file, ownership::StaticBytes("HTTP/1.1 200 OK\r\n\r\n"));
 class StaticBytes {
  public:
   // Without the terminating NUL of a literal.

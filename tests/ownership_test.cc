@@ -22,6 +22,16 @@
 #include "escrow/ownership/record_pool.h"
 #include "tests/support.h"
 
+namespace {
+struct MayThrow {};
+}  // namespace
+
+template <>
+struct escrow::ownership::OwnedMemory<MayThrow> {
+  static std::byte* Data(MayThrow&) { return nullptr; }
+  static std::size_t Size(const MayThrow&) noexcept { return 0; }
+};
+
 namespace escrow::ownership {
 namespace {
 
@@ -94,6 +104,7 @@ TEST(Array, KnowsItsSize) {
 
 // What counts as owned. These do not compile as buffers:
 
+static_assert(!Readable<MayThrow>, "an operation would be lost half-way");
 static_assert(!Readable<std::span<std::byte>>);
 static_assert(!Readable<std::span<const char>>);
 static_assert(!Readable<std::string_view>);
