@@ -85,15 +85,20 @@ class [[nodiscard]] Operation {
   // the ring first destroys the callback uncalled.
   template <typename Callback>
   void Then(Callback callback) && {
-    ownership::Record& record = *std::exchange(record_, nullptr);
-    internal::ContinueWith(record, &RunCallback<Callback>,
-                           record.EmplaceBeside(std::move(callback)),
+    // Still this handle's, for the callback's move may throw.
+    Callback* const stored = record().EmplaceBeside(std::move(callback));
+    internal::ContinueWith(*std::exchange(record_, nullptr),
+                           &RunCallback<Callback>, stored,
                            /*handle_stays=*/false);
   }
 
   // Lets the operation go on to its end without anybody who asks for the
   // outcome.
-  void Detach() && { internal::Detach(*std::exchange(record_, nullptr)); }
+  void Detach() && {
+    ownership::Record& mine = record();
+    record_ = nullptr;
+    internal::Detach(mine);
+  }
 
   // The coroutine is resumed by the ring's Dispatch(), or goes on at once if
   // the operation is done.
@@ -139,10 +144,19 @@ class [[nodiscard]] Operation {
       record.DestroyBeside(stored);
       return;
     }
+    // Ends it on every way out, also by an exception of the callback's move.
+    Operation operation(record);
+    struct Ending {
+      ownership::Record& record;
+      Callback* stored;
+      ~Ending() { record.DestroyBeside(stored); }
+    };
     // Out of the record first: the callback may start an operation in it.
-    Callback callback = std::move(*stored);
-    record.DestroyBeside(stored);
-    internal::Deliver(callback, Operation(record).Take());
+    Callback callback = [&] {
+      const Ending ending{record, stored};
+      return Callback(std::move(*stored));
+    }();
+    internal::Deliver(callback, std::move(operation).Take());
   }
 
   ownership::Record* record_;

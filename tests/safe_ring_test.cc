@@ -670,6 +670,55 @@ TEST_P(SafeRingTest, BigCallbacksAndMoveOnlyOnes) {
   EXPECT_EQ(sum, 10);
 }
 
+#ifdef __cpp_exceptions
+// A callback that is copied on its way, as one that captured something const.
+class ThrowingCallback {
+ public:
+  ThrowingCallback(std::shared_ptr<int> held, int& copies_left)
+      : held_(std::move(held)), copies_left_(&copies_left) {}
+  ThrowingCallback(const ThrowingCallback& other)
+      : held_(other.held_), copies_left_(other.copies_left_) {
+    if ((*copies_left_)-- == 0) throw 1;
+  }
+  void operator()(Result<std::size_t>, Tracked) const {}
+
+ private:
+  std::shared_ptr<int> held_;
+  int* copies_left_;
+};
+
+TEST_P(SafeRingTest, CallbackWhoseMoveThrowsLeavesNothingBehind) {
+  for (int copies = 0; copies < 4; ++copies) {
+    const TemporaryFile file("abc");
+    std::byte memory[3] = {};
+    Arena arena{memory, sizeof(memory)};
+    const auto held = std::make_shared<int>();
+    int thrown = 0;
+    {
+      Ring ring = MakeRing();
+      const auto source = Descriptor::Adopt(file.Open(O_RDONLY));
+      int copies_left = copies;
+      try {
+        const ThrowingCallback callback(held, copies_left);
+        ring.Read(source, Tracked(arena), 0).Then(callback);
+      } catch (int) {
+        ++thrown;
+      }
+      while (ring.in_flight() > 0 || arena.releases == 0) {
+        try {
+          if (ring.Dispatch(milliseconds(5)).value() == 0 && thrown > 0) break;
+        } catch (int) {
+          ++thrown;
+        }
+      }
+      EXPECT_EQ(arena.releases, 1) << copies;
+    }
+    EXPECT_EQ(thrown, copies < 3 ? 1 : 0);
+    EXPECT_EQ(held.use_count(), 1) << copies;
+  }
+}
+#endif
+
 TEST_P(SafeRingTest, CallbacksNotCalledAreDestroyedWithTheRing) {
   const auto captured = std::make_shared<int>(1);
   const std::array<char, 2000> big = {};
@@ -1081,6 +1130,22 @@ TEST(SafeRingDeathTest, MisuseIsNamed) {
         auto nop = ring.Nop();
         auto moved = std::move(nop);
         (void)nop.done();
+      },
+      "moved from");
+  EXPECT_DEATH(
+      {
+        Ring ring = BestRing();
+        auto nop = ring.Nop();
+        auto moved = std::move(nop);
+        std::move(nop).Then([](Result<void>) {});
+      },
+      "moved from");
+  EXPECT_DEATH(
+      {
+        Ring ring = BestRing();
+        auto nop = ring.Nop();
+        auto moved = std::move(nop);
+        std::move(nop).Detach();
       },
       "moved from");
 }
