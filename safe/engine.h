@@ -1,6 +1,7 @@
 #ifndef ESCROW_SAFE_ENGINE_H_
 #define ESCROW_SAFE_ENGINE_H_
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -248,7 +249,9 @@ class Engine final : public ownership::RecordPool {
 // Operations in engines that were shut down without the kernel's consent.
 std::size_t BuriedCount();
 
+// The kernel takes no negative ones: what is past is now.
 inline __kernel_timespec ToTimespec(std::chrono::nanoseconds duration) {
+  duration = std::max(duration, std::chrono::nanoseconds(0));
   const auto seconds =
       std::chrono::duration_cast<std::chrono::seconds>(duration);
   return {.tv_sec = seconds.count(), .tv_nsec = (duration - seconds).count()};

@@ -146,7 +146,8 @@ class Ring {
   Operation<Result<struct ::statx>> Statx(const ownership::Descriptor& file,
                                           unsigned mask = STATX_BASIC_STATS);
 
-  // Succeeds after `duration` (CLOCK_MONOTONIC), not earlier.
+  // Succeeds after `duration` (CLOCK_MONOTONIC), not earlier; at once if that
+  // is not above zero.
   Operation<Result<void>> Timeout(std::chrono::nanoseconds duration);
 
   // Does nothing. For waking up and for measuring.

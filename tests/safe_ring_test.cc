@@ -231,6 +231,15 @@ TEST_P(SafeRingTest, TimeoutLastsAsLongAsAsked) {
   EXPECT_GE(std::chrono::steady_clock::now() - start, milliseconds(20));
 }
 
+TEST_P(SafeRingTest, TimeThatIsPastIsNow) {
+  Ring ring = MakeRing();
+  const auto timeout = ring.Wait(ring.Timeout(milliseconds(-5)));
+  EXPECT_TRUE(timeout) << timeout.error().message();
+  const auto hour = ring.Timeout(std::chrono::hours(1));
+  EXPECT_EQ(ring.Dispatch(milliseconds(-5)).value(), 0u);
+  EXPECT_EQ(ring.Dispatch(std::chrono::seconds(-5)).value(), 0u);
+}
+
 TEST_P(SafeRingTest, ManyMoreOperationsThanEntries) {
   Ring ring = MakeRing({.entries = 4});
   const TemporaryFile file("x");
