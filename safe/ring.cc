@@ -138,10 +138,11 @@ struct CloseContent {
   }
   void Discard(const RawResult& result) noexcept {
     // close(2) frees the number whatever error it reports. Where it was not
-    // called, the Descriptor does it.
+    // called, the Descriptor does it: io_uring closes no ring's descriptor, and
+    // says EBADF.
     const bool called =
         result.category == &raw::OperationCategory<raw::Close> &&
-        result.value != -ECANCELED;
+        result.value != -ECANCELED && result.value != -EBADF;
     if (called) (void)std::move(file).Release();
   }
 };

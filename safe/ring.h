@@ -137,7 +137,9 @@ class Ring {
 
   // close(2), once the operations in flight on `file` are done, whichever ring
   // they are on. Reports what a destructor could not; the descriptor is closed
-  // whatever the outcome is, and also if the handle is dropped.
+  // whatever the outcome is, and also if the handle is dropped. Closes a
+  // Descriptor::Permanent() one, too. bad_file_descriptor for that of an
+  // io_uring instance, which is then closed by close(2).
   Operation<Result<void>> Close(ownership::Descriptor file);
 
   // statx(2). `flags` are AT_*, `mask` is STATX_*.

@@ -86,6 +86,17 @@ TEST(RawAccess, WideCompletionsAreCopiedWhole) {
   EXPECT_EQ(extra, (std::pair<std::uint64_t, std::uint64_t>(11, 22)));
 }
 
+// IORING_OP_CLOSE refuses rings.
+TEST(RawAccess, DescriptorOfARingIsClosedAllTheSame) {
+  Ring ring = std::move(Ring::Create().value());
+  const raw::Ring other = std::move(raw::Ring::Create({.entries = 2}).value());
+  const int before = testing::OpenDescriptors();
+  const auto closed =
+      ring.Wait(ring.Close(Descriptor::Adopt(dup(other.get()->ring_fd))));
+  EXPECT_EQ(closed.error(), std::errc::bad_file_descriptor);
+  EXPECT_EQ(testing::OpenDescriptors(), before);
+}
+
 // A completion that arrives twice, or for an operation that is long over, must
 // hit nobody. Only a raw entry with a stolen identity can stage that.
 TEST(RawAccess, StaleCompletionOfAReusedSlotIsCountedAndIgnored) {
