@@ -107,6 +107,8 @@ class Engine final : public ownership::RecordPool {
   // Gets the completions whose user_data has the topmost bit clear.
   using RawHandler = void (*)(void* context, const io_uring_cqe& cqe);
   void SetRawHandler(RawHandler handler, void* context) noexcept {
+    ESCROW_CHECK(handler == nullptr || raw_handler_ == nullptr,
+                 "a second RawAccess to one ring");
     raw_handler_ = handler;
     raw_context_ = context;
   }

@@ -37,8 +37,9 @@ class RawAccess {
  public:
   // Has `handler`, which must outlive this, called by the ring's Dispatch()
   // with a copy of each raw completion, once. A ring has one RawAccess at a
-  // time, which it outlives; a raw completion that Dispatch() finds when there
-  // is none ends the program.
+  // time, and outlives it; a raw completion that Dispatch() finds when there
+  // is none ends the program. As long as there is one, Dispatch() without a
+  // limit waits for a completion even if nothing is in flight.
   template <typename Handler>
   RawAccess(Ring& ring, Handler& handler) : engine_(ring.engine_) {
     SetHandler(

@@ -197,6 +197,7 @@ class Ring {
 
   // Completions for operations that do not exist (any more), which were
   // ignored: MSG_RING from elsewhere can cause them, and so can kernel bugs.
+  // Those with the topmost bit of user_data clear are RawAccess's instead.
   std::uint64_t unknown_completions() const noexcept;
 
  private:

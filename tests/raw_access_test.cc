@@ -86,6 +86,17 @@ TEST(RawAccess, WideCompletionsAreCopiedWhole) {
   EXPECT_EQ(extra, (std::pair<std::uint64_t, std::uint64_t>(11, 22)));
 }
 
+using RawAccessDeathTest = ::testing::Test;
+
+TEST(RawAccessDeathTest, TwoAtATimeAreRefused) {
+  Ring ring = std::move(Ring::Create().value());
+  auto handler = [](const io_uring_cqe&) {};
+  std::optional<RawAccess> first(std::in_place, ring, handler);
+  EXPECT_DEATH(RawAccess(ring, handler), "a second RawAccess");
+  first.reset();
+  const RawAccess second(ring, handler);
+}
+
 // IORING_OP_CLOSE refuses rings.
 TEST(RawAccess, DescriptorOfARingIsClosedAllTheSame) {
   Ring ring = std::move(Ring::Create().value());
