@@ -301,6 +301,7 @@ raw::EnterResult Engine::Enter(unsigned count,
 }
 
 void Engine::Wait(Record& record) {
+  CheckAlive();
   ESCROW_CHECK(&Of(record) == this, "Wait() for another ring's operation");
   while (record.stage != Record::Stage::kDone) {
     if (Reap() > 0) continue;
@@ -332,6 +333,7 @@ void Engine::WaitFailed(Record& record, raw::EnterResult entered) {
 }
 
 Result<unsigned> Engine::Submit() {
+  CheckAlive();
   BeforeEnter();
   const raw::EnterResult submitted = ring_->Submit();
   if (!submitted) return std::unexpected(submitted.error());
@@ -339,6 +341,7 @@ Result<unsigned> Engine::Submit() {
 }
 
 Result<std::size_t> Engine::Dispatch(std::optional<nanoseconds> limit) {
+  CheckAlive();
   ESCROW_CHECK(!dispatching_, "Dispatch() from inside a callback");
   Reap();
   if (!ready_.empty() || !raw_ready_.empty()) {

@@ -177,6 +177,9 @@ class Engine final : public ownership::RecordPool {
   void StartSomeUnparked() noexcept;
   void PushPendingCancels() noexcept;
 
+  void CheckAlive() const noexcept {
+    ESCROW_CHECK(ring_.has_value(), "a ring used in its own destruction");
+  }
   void CheckThread() const noexcept {
     ESCROW_CHECK(
         owner_ == std::thread::id() || owner_ == std::this_thread::get_id(),

@@ -1091,6 +1091,14 @@ TEST(SafeRingDeathTest, MisuseIsNamed) {
         (void)ring->Dispatch();
       },
       "destroyed from inside its own callback");
+  EXPECT_DEATH(
+      {
+        std::optional<Ring> ring(BestRing());
+        ring->Nop().Then([&, last = AtTheEnd([&] { (void)ring->Submit(); })](
+                             Result<void>) {});
+        ring.reset();
+      },
+      "used in its own destruction");
   for (const bool submitted : {false, true}) {
     EXPECT_DEATH(
         {
