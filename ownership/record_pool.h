@@ -26,8 +26,8 @@ class RecordPool {
   RecordPool(const RecordPool&) = delete;
   RecordPool& operator=(const RecordPool&) = delete;
 
-  // A free record, of which the caller has to fill content and stage. Aborts
-  // the program, as operator new does, when there is no memory.
+  // A free record, of which the caller has to fill content and stage. Throws
+  // std::bad_alloc, as operator new does, when there is no memory for more.
   Record& Acquire() {
     if (free_ == nullptr) [[unlikely]] {
       Grow();

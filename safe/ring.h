@@ -168,7 +168,9 @@ class Ring {
   // Submits and blocks until `operation` is done. Other completions are taken
   // in, but no callback runs. Interrupted waits go on. If the kernel refuses
   // the submission, the operation is taken back from the queue and that error
-  // is the outcome, buffer included.
+  // is the outcome, buffer included. A Close() that waits for what nothing in
+  // flight on this ring can end fails with operation_canceled, and the
+  // descriptor is closed later; for operations on another ring, dispatch that.
   template <typename Outcome>
   Outcome Wait(Operation<Outcome> operation) {
     if (!operation.done()) WaitFor(operation.record());
