@@ -62,7 +62,8 @@ Expected<void> RequireRegular(const std::string& path, const Status& status) {
 // Nothing if there is no such file.
 Expected<std::optional<Status>> Look(Session& session, const std::string& path,
                                      int flags = 0) {
-  auto status = session.ring().Wait(session.ring().Statx(path, flags));
+  auto status =
+      session.ring().Wait(session.ring().Statx(path, {.flags = flags}));
   if (status) return *status;
   if (status.error() == std::errc::no_such_file_or_directory) {
     return std::nullopt;

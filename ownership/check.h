@@ -4,10 +4,10 @@
 // Ends the program with a message when a precondition does not hold. In every
 // build: going on would let the kernel write into memory that is somebody
 // else's. `what` says which rule the caller broke.
-#define ESCROW_CHECK(condition, what)                               \
-  (static_cast<bool>(condition) ? void()                            \
-                                : ::escrow::ownership::CheckFailed( \
-                                      #condition, what, __FILE__, __LINE__))
+#define ESCROW_CHECK(condition, what)                                         \
+  ((condition) ? void()                                                       \
+               : ::escrow::ownership::CheckFailed(#condition, what, __FILE__, \
+                                                  __LINE__))
 
 namespace escrow::ownership {
 

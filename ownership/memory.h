@@ -35,9 +35,10 @@ struct OwnedMemory;
 template <typename B>
 concept Readable = std::is_nothrow_move_constructible_v<B> &&
     std::is_nothrow_destructible_v<B> && requires(B& value) {
-  { OwnedMemory<B>::Data(value) } noexcept
-      -> std::convertible_to<const std::byte*>;
-  { OwnedMemory<B>::Size(value) } noexcept -> std::same_as<std::size_t>;
+  { OwnedMemory<B>::Data(value) }
+  noexcept->std::convertible_to<const std::byte*>;
+  { OwnedMemory<B>::Size(value) }
+  noexcept->std::same_as<std::size_t>;
 };
 
 // Memory that the kernel may write: what a read or a receive takes.

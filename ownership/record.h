@@ -5,6 +5,7 @@
 #include <boost/intrusive/list_hook.hpp>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <new>
 #include <system_error>
@@ -63,19 +64,20 @@ struct Record {
   using Continuation = void (*)(Record& record, Continue how);
 
   // Moves the resources of an operation to where they stay until it is done.
-  // More than kInlineBytes of them cost an allocation. `Content` has
+  // More than kInlineBytes of them cost an allocation, whose failure ends the
+  // program. `Content` has
   //   Outcome Take(const RawResult&) &&;         what the user gets
   //   void Discard(const RawResult&) noexcept;   frees what the result owns
   // of which one is called, once.
   template <typename Content, typename... Arguments>
-  Content& Emplace(Arguments&&... arguments) {
+  Content& Emplace(Arguments&&... arguments) noexcept {
     void* place = inline_bytes;
     if constexpr (!kInline<Content>) {
       place = heap_content =
           ::operator new (sizeof(Content), std::align_val_t{alignof(Content)});
     }
     content_type = &kContentType<Content>;
-    return *new (place) Content{std::forward<Arguments>(arguments)...};
+    return *::new (place) Content{std::forward<Arguments>(arguments)...};
   }
 
   // What Emplace() returned. Requires that it was of this type.
@@ -104,7 +106,8 @@ struct Record {
       const std::size_t offset = (content_type->inline_used + alignof(T) - 1) /
                                  alignof(T) * alignof(T);
       if (offset + sizeof(T) <= kInlineBytes) {
-        return new (inline_bytes + offset) T(std::forward<T>(value));
+        return ::new (static_cast<void*>(inline_bytes + offset))
+            T(std::forward<T>(value));
       }
     }
     return new T(std::forward<T>(value));
@@ -112,7 +115,9 @@ struct Record {
   template <typename T>
   void DestroyBeside(T* value) noexcept {
     const auto* const address = reinterpret_cast<const std::byte*>(value);
-    if (address >= inline_bytes && address < inline_bytes + kInlineBytes) {
+    const std::less<> before;
+    if (!before(address, inline_bytes) &&
+        before(address, inline_bytes + kInlineBytes)) {
       std::destroy_at(value);
     } else {
       delete value;
@@ -120,8 +125,8 @@ struct Record {
   }
 
   // Identifies this use of the record in SQEs and CQEs; another use has another
-  // value, until 2^31 uses later. Never a pointer, and its topmost bit, which
-  // no pointer and no other kind of user_data has, is set.
+  // value, until 2^31 uses later. Never a pointer. The topmost bit, which other
+  // kinds of user_data leave clear, is set.
   std::uint64_t user_data() const noexcept { return identity; }
   static constexpr std::uint64_t kUserDataBit = std::uint64_t{1} << 63;
   // The index of no record.

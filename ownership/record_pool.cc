@@ -10,7 +10,7 @@
 
 namespace escrow::ownership {
 
-void RecordPool::Grow() {
+void RecordPool::Grow() noexcept {
   const std::size_t first = size();
   ESCROW_CHECK(first + kBlockRecords <= Record::kNoIndex,
                "four billion operations on one ring");

@@ -26,9 +26,9 @@ class RecordPool {
   RecordPool(const RecordPool&) = delete;
   RecordPool& operator=(const RecordPool&) = delete;
 
-  // A free record, of which the caller has to fill content and stage. Throws
-  // std::bad_alloc, as operator new does, when there is no memory for more.
-  Record& Acquire() {
+  // A free record, of which the caller has to fill content and stage. Ends the
+  // program when there is no memory for more.
+  Record& Acquire() noexcept {
     if (free_ == nullptr) [[unlikely]] {
       Grow();
     }
@@ -72,7 +72,7 @@ class RecordPool {
  private:
   static constexpr std::size_t kBlockRecords = 64;
 
-  void Grow();
+  void Grow() noexcept;
 
   Record* free_ = nullptr;
   std::size_t size_ = 0;

@@ -280,7 +280,7 @@ unsigned Engine::ReapSome() {
 }
 
 void Engine::OnForeignCompletion(const io_uring_cqe& cqe) {
-  if ((cqe.user_data & Record::kUserDataBit) == 0) {
+  if ((cqe.user_data & Record::kUserDataBit) == 0 && raw_handler_ != nullptr) {
     RawCompletion& copy = raw_ready_.emplace_back();
     const bool wide = (ring_->setup_flags() & IORING_SETUP_CQE32) != 0 ||
                       (cqe.flags & IORING_CQE_F_32) != 0;
@@ -389,8 +389,10 @@ std::size_t Engine::RunReady() {
   while (running.next != std::ssize(running.completions)) {
     const RawCompletion completion =
         running.completions[static_cast<std::size_t>(running.next++)];
-    ESCROW_CHECK(raw_handler_ != nullptr,
-                 "a raw completion on a safe ring without a raw handler");
+    if (raw_handler_ == nullptr) {
+      ++unknown_completions_;
+      continue;
+    }
     raw_handler_(raw_context_,
                  *reinterpret_cast<const io_uring_cqe*>(completion.bytes));
     ++count;

@@ -21,14 +21,13 @@ namespace escrow::safe {
 // The rules are those of the raw layer, and these:
 //
 // - user_data has its topmost bit clear, by which completions are told apart.
-//   Pointers have.
+//   Pointers have, but for tagged ones.
 //
 // - Completions are taken by the safe ring, in Wait() and Dispatch(), and never
 //   by raw::Ring::Advance().
 //
 // - Raw requests in flight are not counted: with a RawAccess, Dispatch()
-// without
-//   a limit waits even if there are none.
+//   without a limit waits for a completion even if there are none.
 //
 // - What raw entries point to stays valid until the handler got their last
 //   completion. The safe ring's destructor does not wait for raw requests, so
@@ -37,9 +36,8 @@ class RawAccess {
  public:
   // Has `handler`, which must outlive this, called by the ring's Dispatch()
   // with a copy of each raw completion, once. A ring has one RawAccess at a
-  // time, and outlives it; a raw completion that Dispatch() finds when there
-  // is none ends the program. As long as there is one, Dispatch() without a
-  // limit waits for a completion even if nothing is in flight.
+  // time, and outlives it. Raw completions that come when there is none are
+  // ignored and counted as unknown.
   template <typename Handler>
   RawAccess(Ring& ring, Handler& handler) : engine_(ring.engine_) {
     SetHandler(

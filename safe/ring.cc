@@ -269,15 +269,15 @@ Operation<Result<void>> Ring::Close(Descriptor file) {
   return Operation<Result<void>>(record);
 }
 
-Operation<Result<struct ::statx>> Ring::Statx(std::string path, int flags,
-                                              unsigned mask) {
+Operation<Result<struct ::statx>> Ring::Statx(std::string path,
+                                              StatOptions options) {
   Record& record = engine_->Begin();
   auto& content = record.Emplace<StatxContent>(std::move(path));
   if (!RejectPath<raw::Statx>(record, content.path)) {
     engine_->Start(record,
                    raw::Statx{.path = content.path.c_str(),
-                              .flags = flags,
-                              .mask = mask,
+                              .flags = options.flags,
+                              .mask = options.mask,
                               .result = &content.status},
                    0);
   }
@@ -285,15 +285,15 @@ Operation<Result<struct ::statx>> Ring::Statx(std::string path, int flags,
 }
 
 Operation<Result<struct ::statx>> Ring::Statx(const Descriptor& file,
-                                              unsigned mask) {
+                                              StatOptions options) {
   Record& record = engine_->Begin();
   record.file = file.Share();
   auto& content = record.Emplace<StatxContent>();
   engine_->Start(record,
                  raw::Statx{.directory = file.number(),
                             .path = content.path.c_str(),
-                            .flags = AT_EMPTY_PATH,
-                            .mask = mask,
+                            .flags = options.flags | AT_EMPTY_PATH,
+                            .mask = options.mask,
                             .result = &content.status},
                  0);
   return Operation<Result<struct ::statx>>(record);

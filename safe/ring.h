@@ -69,6 +69,11 @@ struct IoOptions {
   bool async = false;
 };
 
+struct StatOptions {
+  int flags = 0;                      // AT_*, for paths
+  unsigned mask = STATX_BASIC_STATS;  // STATX_*, what is asked for
+};
+
 enum class SyncMode : std::uint8_t {
   kAll,   // fsync(2)
   kData,  // fdatasync(2)
@@ -142,11 +147,11 @@ class Ring {
   // io_uring instance, which is then closed by close(2).
   Operation<Result<void>> Close(ownership::Descriptor file);
 
-  // statx(2). `flags` are AT_*, `mask` is STATX_*.
-  Operation<Result<struct ::statx>> Statx(std::string path, int flags = 0,
-                                          unsigned mask = STATX_BASIC_STATS);
+  // statx(2).
+  Operation<Result<struct ::statx>> Statx(std::string path,
+                                          StatOptions options = {});
   Operation<Result<struct ::statx>> Statx(const ownership::Descriptor& file,
-                                          unsigned mask = STATX_BASIC_STATS);
+                                          StatOptions options = {});
 
   // Succeeds after `duration` (CLOCK_MONOTONIC), not earlier; at once if that
   // is not above zero.
@@ -199,7 +204,8 @@ class Ring {
 
   // Completions for operations that do not exist (any more), which were
   // ignored: MSG_RING from elsewhere can cause them, and so can kernel bugs.
-  // Those with the topmost bit of user_data clear are RawAccess's instead.
+  // Those with the topmost bit of user_data clear are RawAccess's instead, if
+  // there is one.
   std::uint64_t unknown_completions() const noexcept;
 
  private:

@@ -108,6 +108,23 @@ TEST(RawAccess, DescriptorOfARingIsClosedAllTheSame) {
   EXPECT_EQ(testing::OpenDescriptors(), before);
 }
 
+TEST(RawAccess, RawCompletionsWithoutAHandlerAreCounted) {
+  Ring ring = std::move(Ring::Create().value());
+  int calls = 0;
+  auto handler = [&](const io_uring_cqe&) { ++calls; };
+  {
+    RawAccess access(ring, handler);
+    access.ring().Push(raw::Nop{}, 1);
+    // Taken in, but not handed out before the handler is gone.
+    EXPECT_TRUE(ring.Wait(ring.Timeout(milliseconds(5))));
+    access.ring().Push(raw::Nop{}, 2);
+  }
+  EXPECT_TRUE(ring.Wait(ring.Timeout(milliseconds(5))));
+  EXPECT_TRUE(ring.Dispatch());
+  EXPECT_EQ(calls, 0);
+  EXPECT_EQ(ring.unknown_completions(), 2u);
+}
+
 // A completion that arrives twice, or for an operation that is long over, must
 // hit nobody. Only a raw entry with a stolen identity can stage that.
 TEST(RawAccess, StaleCompletionOfAReusedSlotIsCountedAndIgnored) {

@@ -183,7 +183,9 @@ TEST_P(SafeRingTest, OpensStatsAndCloses) {
   ASSERT_TRUE(opened) << opened.error().message();
   EXPECT_NE(fcntl(opened->number(), F_GETFD) & FD_CLOEXEC, 0);
   EXPECT_EQ(ring.Wait(ring.Statx(file.path())).value().stx_size, 5u);
-  EXPECT_EQ(ring.Wait(ring.Statx(*opened, STATX_SIZE)).value().stx_size, 5u);
+  EXPECT_EQ(
+      ring.Wait(ring.Statx(*opened, {.mask = STATX_SIZE})).value().stx_size,
+      5u);
   EXPECT_EQ(testing::OpenDescriptors(), before + 1);
   EXPECT_TRUE(ring.Wait(ring.Close(std::move(*opened))));
   EXPECT_EQ(testing::OpenDescriptors(), before);
@@ -325,8 +327,8 @@ TEST_P(SafeRingTest, DroppedAfterSubmit) {
   close(pipe.write_end);
 }
 
-// The queue's positions are 32-bit counters. Instead of 2^31 entries, which take
-// minutes, the record is told that its own was that long ago.
+// The queue's positions are 32-bit counters. Instead of 2^31 entries, which
+// take minutes, the record is told that its own was that long ago.
 TEST(SafeRing, DroppedBillionsOfEntriesAfterItsSubmit) {
   Ring ring = BestRing();
   const Pipe pipe;
@@ -1106,7 +1108,8 @@ TEST(SafeRingDeathTest, MisuseIsNamed) {
           Ring& same = **ring;
           const auto in = Descriptor::Adopt(Pipe().read_end);
           {
-            const auto read = same.Read(in, AtTheEnd([ring] { ring->reset(); }));
+            const auto read =
+                same.Read(in, AtTheEnd([ring] { ring->reset(); }));
             if (submitted) (void)same.Submit();
           }
           (void)same.Dispatch();
