@@ -38,7 +38,7 @@ def escrow_cc_library(
     interface = dict(
         hdrs = hdrs,
         include_prefix = "escrow/" + native.package_name(),
-        target_compatible_with = ["@platforms//os:linux"],
+        target_compatible_with = [Label("@platforms//os:linux")],
         testonly = testonly,
     )
     if not implementation_deps:

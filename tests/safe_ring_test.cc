@@ -1096,7 +1096,9 @@ TEST(SafeRingDeathTest, MisuseIsNamed) {
   EXPECT_DEATH(
       {
         std::optional<Ring> ring(BestRing());
-        ring->Nop().Then([&, last = AtTheEnd([&] { (void)ring->Submit(); })](
+        // While it is reset, the optional counts as empty.
+        Ring* const itself = &*ring;
+        ring->Nop().Then([last = AtTheEnd([=] { (void)itself->Submit(); })](
                              Result<void>) {});
         ring.reset();
       },
