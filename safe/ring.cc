@@ -58,7 +58,7 @@ constexpr std::uint32_t kBestFlags[] = {
 // raw::Ring::Create() that outlasts the memory of rings destroyed just before.
 Result<raw::Ring> CreatePatiently(const raw::RingOptions& options) {
   using std::chrono::milliseconds;
-  const auto deadline = std::chrono::steady_clock::now() + milliseconds(200);
+  const auto deadline = std::chrono::steady_clock::now() + milliseconds(500);
   for (;;) {
     Result<raw::Ring> ring = raw::Ring::Create(options);
     if (ring.has_value() || ring.error().value() != ENOMEM ||

@@ -93,7 +93,7 @@ class Ring {
  public:
   // io_uring_setup(2). Needs Linux 5.19. Ring memory counts against
   // RLIMIT_MEMLOCK of the user and is given back by the kernel only some time
-  // after a ring was destroyed, so creation retries for 200 ms before it
+  // after a ring was destroyed, so creation retries for 500 ms before it
   // believes ENOMEM. Errors: not_enough_memory when the limit is really
   // reached, function_not_supported or operation_not_permitted where the
   // machine has no io_uring for us (the message says why), invalid_argument for
