@@ -134,8 +134,9 @@ struct Write {
 // it must outlive the request too. Linux 5.1.
 struct ReadFixed {
   Fd fd;
-  KernelPtr<void, Until::kCompletion> buffer;  // inside the registered buffer
-  Required<std::uint32_t> length;              // bytes
+  // Inside the registered buffer.
+  KernelPtr<void, Until::kCompletion> buffer;
+  Required<std::uint32_t> length;           // bytes
   std::uint64_t offset = kCurrentPosition;  // bytes from the start of the file
   Required<std::uint16_t> buffer_index;
   __kernel_rwf_t rw_flags = 0;  // RWF_* of preadv2(2)
@@ -156,8 +157,8 @@ struct ReadFixed {
 // holds of the buffer. Linux 5.1.
 struct WriteFixed {
   Fd fd;
-  KernelPtr<const void, Until::kCompletion>
-      buffer;                               // inside the registered buffer
+  // Inside the registered buffer.
+  KernelPtr<const void, Until::kCompletion> buffer;
   Required<std::uint32_t> length;           // bytes
   std::uint64_t offset = kCurrentPosition;  // bytes from the start of the file
   Required<std::uint16_t> buffer_index;
@@ -231,8 +232,8 @@ struct Close {
 // the submit; measured, it is written at completion. Linux 5.6.
 struct Statx {
   int directory = AT_FDCWD;
-  KernelPtr<const char, Until::kConsumed>
-      path;  // NUL-terminated; empty with AT_EMPTY_PATH: `directory` itself
+  // NUL-terminated; empty with AT_EMPTY_PATH for `directory` itself.
+  KernelPtr<const char, Until::kConsumed> path;
   int flags = 0;                      // AT_*
   unsigned mask = STATX_BASIC_STATS;  // STATX_*
   KernelPtr<struct statx, Until::kCompletion> result;
@@ -253,8 +254,8 @@ struct Statx {
 // and it may come before or after. Linux 5.5.
 struct Cancel {
   std::uint64_t user_data = 0;  // of the requests to cancel
-  unsigned flags =
-      0;  // IORING_ASYNC_CANCEL_*; with ANY, `user_data` is ignored
+  // IORING_ASYNC_CANCEL_*; with ANY, `user_data` is ignored.
+  unsigned flags = 0;
 
   static constexpr io_uring_op kOpcode = IORING_OP_ASYNC_CANCEL;
   static constexpr const char* kCall = "async cancel";

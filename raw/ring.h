@@ -21,10 +21,11 @@
 //   ring->Push(raw::Read{.fd = fd, .buffer = block, .length = 4096},
 //              /*user_data=*/7);
 //   if (auto n = ring->SubmitAndWait(1); !n) return n.error();
-//   for (const io_uring_cqe& cqe : ring->completions()) {
+//   const auto completions = ring->completions();  // those there are now
+//   for (const io_uring_cqe& cqe : completions) {
 //     Handle(cqe.user_data, cqe.res);
 //   }
-//   ring->Advance(ring->completions().entries());
+//   ring->Advance(completions.entries());
 //
 // Unchecked by design: what an entry points to must stay valid as ops.h says,
 // and nothing here sees to it. In particular the destructor does not wait: the

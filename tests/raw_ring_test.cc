@@ -49,13 +49,14 @@ int ResultOf(Ring& ring, const Op& op) {
   EXPECT_EQ(*ring.SubmitAndWait(1), 1u);
   int result = -1;
   int count = 0;
-  for (const io_uring_cqe& cqe : ring.completions()) {
+  const auto completions = ring.completions();
+  for (const io_uring_cqe& cqe : completions) {
     EXPECT_EQ(cqe.user_data, 99u);
     result = cqe.res;
     ++count;
   }
   EXPECT_EQ(count, 1);
-  ring.Advance(ring.completions().entries());
+  ring.Advance(completions.entries());
   return result;
 }
 
