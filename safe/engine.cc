@@ -296,6 +296,7 @@ raw::EnterResult Engine::Enter(unsigned count,
                                std::optional<nanoseconds> limit) {
   BeforeEnter();
   if (!limit.has_value()) return ring_->SubmitAndWait(count);
+  if (*limit == nanoseconds(0)) return ring_->SubmitAndGetEvents();
   const __kernel_timespec timeout = ToTimespec(*limit);
   return ring_->SubmitAndWaitTimeout(count, &timeout);
 }
@@ -352,9 +353,7 @@ Result<std::size_t> Engine::Dispatch(std::optional<nanoseconds> limit) {
   if (in_flight_ == 0 && ring_->sq_ready() == 0 && raw_handler_ == nullptr) {
     return 0;
   }
-  BeforeEnter();
-  const raw::EnterResult entered =
-      limit == nanoseconds(0) ? ring_->SubmitAndGetEvents() : Enter(1, limit);
+  const raw::EnterResult entered = Enter(1, limit);
   if (Reap() == 0 && !entered && entered.error_number() != EINTR &&
       entered.error_number() != ETIME) {
     return std::unexpected(entered.error());
@@ -442,8 +441,7 @@ void Engine::Shutdown() {
     (void)ring_->TryPush(
         raw::Cancel{.flags = IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL},
         kNobody);
-    BeforeEnter();
-    raw::EnterResult entered = ring_->SubmitAndGetEvents();
+    raw::EnterResult entered = Enter(0, nanoseconds(0));
     Reap();
     if (in_flight_ == 0) break;
     if (entered) entered = Enter(1, patience);

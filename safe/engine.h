@@ -194,7 +194,8 @@ class Engine final : public ownership::RecordPool {
   // Wait()'s enter failed: takes the record back from the queue, naps, or ends
   // the program.
   void WaitFailed(Record& record, raw::EnterResult entered);
-  // One io_uring_enter(2): submits, and waits for `count` completions.
+  // One io_uring_enter(2): submits, and waits for `count` completions; not at
+  // all with a limit of 0, but the kernel's deferred work is run.
   raw::EnterResult Enter(unsigned count,
                          std::optional<std::chrono::nanoseconds> limit);
 
