@@ -41,7 +41,7 @@ const std::error_category& RegisterCategory() noexcept;
 template <typename Op>
 const std::error_category& OperationCategory() noexcept {
   // Never destroyed: error codes are looked at until the very end of a program.
-  static const auto& category = *new CallCategory(Op::kCall);
+  static const auto& category = *new CallCategory(Op::kInfo.call);
   return category;
 }
 

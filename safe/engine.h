@@ -16,7 +16,7 @@
 #include "escrow/ownership/record.h"
 #include "escrow/ownership/record_pool.h"
 #include "escrow/raw/error.h"
-#include "escrow/raw/kernel_ptr.h"
+#include "escrow/raw/contract.h"
 #include "escrow/raw/ring.h"
 #include "escrow/safe/result.h"
 

@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-#include "escrow/raw/kernel_ptr.h"
+#include "escrow/raw/contract.h"
 #include "escrow/raw/ops.h"
 #include "escrow/raw/ring.h"
 #include "tests/support.h"
@@ -336,8 +336,8 @@ void ExpectSameBytes(const Op& op,
   prepare(theirs);
   theirs->flags |= sqe_flags;
   io_uring_sqe_set_data64(theirs, 0x0123456789abcdef);
-  EXPECT_EQ(std::memcmp(ours, theirs, sizeof(*ours)), 0) << Op::kCall;
-  EXPECT_EQ(ours->opcode, Op::kOpcode);
+  EXPECT_EQ(std::memcmp(ours, theirs, sizeof(*ours)), 0) << Op::kInfo.name;
+  EXPECT_EQ(ours->opcode, Op::kInfo.opcode);
 }
 
 TEST(RawOps, SameBytesAsLiburing) {
@@ -405,8 +405,8 @@ static_assert(HeldUntil<OpenAt>() == Until::kConsumed);
 static_assert(HeldUntil<Timeout>() == Until::kConsumed);
 static_assert(HeldUntil<Read>() == Until::kCompletion);
 static_assert(HeldUntil<WriteFixed>() == Until::kCompletion);
-static_assert(UntilOf(&Statx::path) == Until::kConsumed);
-static_assert(UntilOf(&Statx::result) == Until::kCompletion);
+static_assert(RegionOf("", &Statx::path).until == Until::kConsumed);
+static_assert(RegionOf("", &Statx::result).until == Until::kCompletion);
 
 static_assert(sizeof(KernelPtr<void, Until::kCompletion>) == sizeof(void*));
 static_assert(std::is_trivially_copyable_v<Read>);

@@ -25,7 +25,7 @@
                   __has_include(                                 \
                       "escrow/raw/ops.h") ||                     \
                       __has_include(                             \
-                          "escrow/raw/kernel_ptr.h") ||          \
+                          "escrow/raw/contract.h") ||            \
                           __has_include(                         \
                               "escrow/raw/error.h") ||           \
                               __has_include(                     \
