@@ -59,27 +59,23 @@ Engine::Engine(raw::Ring ring, milliseconds teardown_limit)
 
 // Starting.
 
-io_uring_sqe* Engine::MakeRoom(Record& record) {
+bool Engine::MakeRoom(Record& record) {
   raw::EnterResult submitted = ring_->Submit();
-  io_uring_sqe* sqe = ring_->GetSqe();
   if ((ring_->setup_flags() & IORING_SETUP_SQPOLL) != 0) {
     // The wait ends when the kernel's thread has taken an entry, which is a
     // moment before it says so in the queue's head.
-    while (submitted && sqe == nullptr) {
+    while (submitted && ring_->sq_space_left() == 0) {
       submitted = raw::EnterResult(io_uring_sqring_wait(ring_->get()));
-      sqe = ring_->GetSqe();
     }
-  } else if (sqe == nullptr) {
+  } else if (ring_->sq_space_left() == 0) {
     // Kernels answer EBUSY while completions wait for room.
     Reap();
     submitted = ring_->Submit();
-    sqe = ring_->GetSqe();
   }
-  if (sqe == nullptr) {
-    record.result.category = &raw::EnterCategory;
-    Finish(record, submitted ? -EAGAIN : -submitted.error_number());
-  }
-  return sqe;
+  if (ring_->sq_space_left() != 0) return true;
+  record.result.category = &raw::EnterCategory;
+  Finish(record, submitted ? -EAGAIN : -submitted.error_number());
+  return false;
 }
 
 void Engine::Finish(Record& record, std::int32_t result) noexcept {

@@ -55,15 +55,17 @@ class Engine final : public ownership::RecordPool {
     static_assert(raw::HeldUntil<Op>() <= raw::Until::kCompletion,
                   "a record is given back at the terminal completion");
     record.result.category = &raw::OperationCategory<Op>;
-    // Read before the entry is cleared, so that clearing and filling it are the
-    // same stores.
-    const std::uint32_t position = ring_->get()->sq.sqe_tail;
-    const std::uint64_t user_data = record.user_data();
-    if (io_uring_sqe* const sqe = ring_->GetSqe()) [[likely]] {
-      raw::Ring::Fill(sqe, op, user_data, sqe_flags);
-      Started(record, position);
-    } else {
-      StartInFullQueue(record, op, sqe_flags);
+    for (;;) {
+      // Read before the entry is cleared, so that clearing and filling it are
+      // the same stores.
+      const std::uint32_t position = ring_->get()->sq.sqe_tail;
+      const std::uint64_t user_data = record.user_data();
+      if (io_uring_sqe* const sqe = ring_->GetSqe()) [[likely]] {
+        raw::Ring::Fill(sqe, op, user_data, sqe_flags);
+        Started(record, position);
+        return;
+      }
+      if (!MakeRoom(record)) return;
     }
   }
 
@@ -129,18 +131,8 @@ class Engine final : public ownership::RecordPool {
     ++in_flight_;
   }
 
-  // Apart, so that the usual way through Start() saves fewer registers.
-  template <typename Op>
-  [[gnu::noinline]] void StartInFullQueue(Record& record, const Op& op,
-                                          std::uint8_t sqe_flags) {
-    if (io_uring_sqe* const sqe = MakeRoom(record)) {
-      raw::Ring::Fill(sqe, op, record.user_data(), sqe_flags);
-      Started(record, ring_->get()->sq.sqe_tail - 1);
-    }
-  }
-
-  // An entry from a queue that is full, or null, with the record done.
-  io_uring_sqe* MakeRoom(Record& record);
+  // Whether a queue that was full has an entry now. If not, the record is done.
+  bool MakeRoom(Record& record);
 
   // Puts `record` where it belongs now that it is done.
   void Settle(Record& record) noexcept {
