@@ -60,6 +60,26 @@ enum class Until : std::uint8_t {
   kTeardown,
 };
 
+constexpr const char* NameOf(Until until) noexcept {
+  switch (until) {
+    case Until::kConsumed:
+      return "consumed";
+    case Until::kIssued:
+      return "issued";
+    case Until::kCompletion:
+      return "completion";
+    case Until::kLastCompletion:
+      return "last completion";
+    case Until::kNotification:
+      return "notification";
+    case Until::kUnregistered:
+      return "unregistered";
+    case Until::kTeardown:
+      return "teardown";
+  }
+  return "unknown";
+}
+
 // What the kernel does with it.
 enum class Access : std::uint8_t {
   kRead,       // loads from it
@@ -68,6 +88,22 @@ enum class Access : std::uint8_t {
   kAddress,    // uses the address itself: what is mapped there by then
   kHandle,     // looks the number up: whatever it names by then
 };
+
+constexpr const char* NameOf(Access access) noexcept {
+  switch (access) {
+    case Access::kRead:
+      return "reads";
+    case Access::kWrite:
+      return "writes";
+    case Access::kReadWrite:
+      return "reads and writes";
+    case Access::kAddress:
+      return "uses the address";
+    case Access::kHandle:
+      return "looks up";
+  }
+  return "unknown";
+}
 
 struct Region;
 
