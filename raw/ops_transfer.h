@@ -22,12 +22,19 @@ namespace escrow::raw {
 // An address to send to.
 using SendAddress = KernelPtr<const sockaddr, Until::kConsumed>;
 
-// What a msghdr to be sent points to: `kData` is the class of the data.
-template <Until kData>
+struct ZeroCopyMessageData {
+  static constexpr Region kRegions[] = {{"iov_base",
+                                         Access::kRead,
+                                         Until::kNotification,
+                                         {},
+                                         "the man page says: the submit"}};
+};
+
+// What a msghdr to be sent points to: `Data` is the vectors'.
+template <typename Data>
 struct SentMessage {
   static constexpr Region kRegions[] = {
-      {"msg_iov", Access::kRead, Until::kConsumed,
-       VectorData<Access::kRead, kData>::kRegions},
+      {"msg_iov", Access::kRead, Until::kConsumed, Data::kRegions},
       {"msg_name", Access::kRead, Until::kConsumed},
       {"msg_control",
        Access::kRead,
@@ -271,7 +278,7 @@ struct SendZeroCopyVectors {
 struct SendMsg {
   Fd fd;
   KernelPtr<const msghdr, Until::kConsumed, Access::kRead,
-            SentMessage<Until::kCompletion>>
+            SentMessage<VectorData<Access::kRead, Until::kCompletion>>>
       message;
   unsigned flags = 0;          // MSG_*
   std::uint16_t io_flags = 0;  // IORING_RECVSEND_POLL_FIRST (5.19)
@@ -296,7 +303,7 @@ struct SendMsg {
 struct SendMsgZeroCopy {
   Fd fd;
   KernelPtr<const msghdr, Until::kConsumed, Access::kRead,
-            SentMessage<Until::kNotification>>
+            SentMessage<ZeroCopyMessageData>>
       message;
   unsigned flags = 0;  // MSG_*
   // IORING_RECVSEND_POLL_FIRST, IORING_SEND_ZC_REPORT_USAGE (6.2)
@@ -324,7 +331,7 @@ struct SendMsgZeroCopy {
 struct SendMsgZeroCopyFixed {
   Fd fd;
   KernelPtr<const msghdr, Until::kConsumed, Access::kRead,
-            SentMessage<Until::kNotification>>
+            SentMessage<ZeroCopyMessageData>>
       message;
   BufferIndex buffer_index;
   unsigned flags = 0;  // MSG_*
