@@ -138,6 +138,12 @@ struct GroupBuffers {
 template <Access kUse>
 using BufferGroup = KernelHandle<std::uint16_t, GroupBuffers<kUse>>;
 
+// Makes the entry select from `group`.
+inline void SetBufferGroup(io_uring_sqe* sqe, std::uint16_t group) noexcept {
+  sqe->flags |= IOSQE_BUFFER_SELECT;
+  io_uring_sqe_set_buf_group(sqe, group);
+}
+
 template <Access kUse, Until kHeld>
 struct VectorData {
   static constexpr Region kRegions[] = {{"iov_base", kUse, kHeld}};

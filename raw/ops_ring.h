@@ -241,6 +241,16 @@ struct CommandBytes {
   unsigned char bytes[kSize] = {};
 };
 
+template <typename Command>
+void SetCommandFields(io_uring_sqe* sqe, const Command& command) noexcept {
+  sqe->addr = uring_ptr_to_u64(command.address.get());
+  sqe->len = command.length;
+  sqe->uring_cmd_flags = command.flags;
+  sqe->buf_index = command.buffer_index;
+  std::memcpy(sqe->cmd, command.payload.bytes, sizeof(command.payload.bytes));
+  sqe->flags |= command.fd.sqe_flags();
+}
+
 // A command to the driver of a file, as ioctl(2) is: NVMe, ublk, FUSE, sockets
 // (ops_socket.h has theirs). Result: the driver's. Linux 5.19.
 struct UringCmd {
@@ -264,12 +274,7 @@ struct UringCmd {
   void Prepare(io_uring_sqe* sqe) const noexcept {
     io_uring_prep_uring_cmd(sqe, static_cast<int>(std::uint32_t{command}),
                             fd.number());
-    sqe->addr = uring_ptr_to_u64(address.get());
-    sqe->len = length;
-    sqe->uring_cmd_flags = flags;
-    sqe->buf_index = buffer_index;
-    std::memcpy(sqe->cmd, payload.bytes, sizeof(payload.bytes));
-    sqe->flags |= fd.sqe_flags();
+    SetCommandFields(sqe, *this);
   }
 };
 
@@ -301,12 +306,7 @@ struct UringCmd128 {
   void Prepare(io_uring_sqe* sqe) const noexcept {
     io_uring_prep_uring_cmd128(sqe, static_cast<int>(std::uint32_t{command}),
                                fd.number());
-    sqe->addr = uring_ptr_to_u64(address.get());
-    sqe->len = length;
-    sqe->uring_cmd_flags = flags;
-    sqe->buf_index = buffer_index;
-    std::memcpy(sqe->cmd, payload.bytes, sizeof(payload.bytes));
-    sqe->flags |= fd.sqe_flags();
+    SetCommandFields(sqe, *this);
   }
 };
 
@@ -336,9 +336,9 @@ struct UringCmdBig {
                "what pointers in it lead to; the driver may say otherwise")};
 
   void Prepare(io_uring_sqe* sqe) const noexcept {
-    UringCmd128{fd, command, address, length, flags, buffer_index, payload}
-        .Prepare(sqe);
-    sqe->opcode = IORING_OP_URING_CMD;
+    io_uring_prep_uring_cmd(sqe, static_cast<int>(std::uint32_t{command}),
+                            fd.number());
+    SetCommandFields(sqe, *this);
   }
 };
 

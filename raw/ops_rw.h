@@ -283,8 +283,7 @@ struct ReadSelected {
   void Prepare(io_uring_sqe* sqe) const noexcept {
     io_uring_prep_read(sqe, fd.number(), nullptr, length, offset);
     SetRwFields(sqe, fd, rw_flags, priority, nullptr);
-    sqe->flags |= IOSQE_BUFFER_SELECT;
-    io_uring_sqe_set_buf_group(sqe, group);
+    SetBufferGroup(sqe, group);
   }
 };
 
@@ -309,8 +308,7 @@ struct ReadvSelected {
   void Prepare(io_uring_sqe* sqe) const noexcept {
     io_uring_prep_readv(sqe, fd.number(), vector.get(), 1, offset);
     SetRwFields(sqe, fd, rw_flags, priority, nullptr);
-    sqe->flags |= IOSQE_BUFFER_SELECT;
-    io_uring_sqe_set_buf_group(sqe, group);
+    SetBufferGroup(sqe, group);
   }
 };
 

@@ -138,8 +138,8 @@ struct SendSelected {
   void Prepare(io_uring_sqe* sqe) const noexcept {
     io_uring_prep_send(sqe, fd.number(), nullptr, length, flags);
     sqe->ioprio = io_flags;
-    sqe->flags |= fd.sqe_flags() | IOSQE_BUFFER_SELECT;
-    io_uring_sqe_set_buf_group(sqe, group);
+    sqe->flags |= fd.sqe_flags();
+    SetBufferGroup(sqe, group);
   }
 };
 
@@ -162,8 +162,8 @@ struct SendBundle {
   void Prepare(io_uring_sqe* sqe) const noexcept {
     io_uring_prep_send_bundle(sqe, fd.number(), length, flags);
     sqe->ioprio |= io_flags;
-    sqe->flags |= fd.sqe_flags() | IOSQE_BUFFER_SELECT;
-    io_uring_sqe_set_buf_group(sqe, group);
+    sqe->flags |= fd.sqe_flags();
+    SetBufferGroup(sqe, group);
   }
 };
 
@@ -397,8 +397,8 @@ struct RecvSelected {
   void Prepare(io_uring_sqe* sqe) const noexcept {
     io_uring_prep_recv(sqe, fd.number(), nullptr, length, flags);
     sqe->ioprio = io_flags;
-    sqe->flags |= fd.sqe_flags() | IOSQE_BUFFER_SELECT;
-    io_uring_sqe_set_buf_group(sqe, group);
+    sqe->flags |= fd.sqe_flags();
+    SetBufferGroup(sqe, group);
   }
 };
 
@@ -421,8 +421,8 @@ struct RecvBundle {
   void Prepare(io_uring_sqe* sqe) const noexcept {
     io_uring_prep_recv(sqe, fd.number(), nullptr, length, flags);
     sqe->ioprio = io_flags | IORING_RECVSEND_BUNDLE;
-    sqe->flags |= fd.sqe_flags() | IOSQE_BUFFER_SELECT;
-    io_uring_sqe_set_buf_group(sqe, group);
+    sqe->flags |= fd.sqe_flags();
+    SetBufferGroup(sqe, group);
   }
 };
 
@@ -454,9 +454,9 @@ struct RecvMultishot {
   void Prepare(io_uring_sqe* sqe) const noexcept {
     io_uring_prep_recv_multishot(sqe, fd.number(), nullptr, length, flags);
     sqe->ioprio |= io_flags;
-    sqe->flags |= fd.sqe_flags() | IOSQE_BUFFER_SELECT;
+    sqe->flags |= fd.sqe_flags();
     sqe->optlen = total_length;
-    io_uring_sqe_set_buf_group(sqe, group);
+    SetBufferGroup(sqe, group);
   }
 };
 
@@ -484,9 +484,9 @@ struct RecvBundleMultishot {
   void Prepare(io_uring_sqe* sqe) const noexcept {
     io_uring_prep_recv_multishot(sqe, fd.number(), nullptr, length, flags);
     sqe->ioprio |= io_flags | IORING_RECVSEND_BUNDLE;
-    sqe->flags |= fd.sqe_flags() | IOSQE_BUFFER_SELECT;
+    sqe->flags |= fd.sqe_flags();
     sqe->optlen = total_length;
-    io_uring_sqe_set_buf_group(sqe, group);
+    SetBufferGroup(sqe, group);
   }
 };
 
@@ -572,8 +572,8 @@ struct RecvMsgSelected {
   void Prepare(io_uring_sqe* sqe) const noexcept {
     io_uring_prep_recvmsg(sqe, fd.number(), message.get(), flags);
     sqe->ioprio = io_flags;
-    sqe->flags |= fd.sqe_flags() | IOSQE_BUFFER_SELECT;
-    io_uring_sqe_set_buf_group(sqe, group);
+    sqe->flags |= fd.sqe_flags();
+    SetBufferGroup(sqe, group);
   }
 };
 
@@ -603,8 +603,8 @@ struct RecvMsgMultishot {
     io_uring_prep_recvmsg_multishot(sqe, fd.number(),
                                     const_cast<msghdr*>(message.get()), flags);
     sqe->ioprio |= io_flags;
-    sqe->flags |= fd.sqe_flags() | IOSQE_BUFFER_SELECT;
-    io_uring_sqe_set_buf_group(sqe, group);
+    sqe->flags |= fd.sqe_flags();
+    SetBufferGroup(sqe, group);
   }
 };
 
