@@ -3,10 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "escrow/ownership/memory.h"
@@ -49,6 +52,21 @@ int OpenDescriptors();
 void MakeEnterFail(int error, int to_submit = -1);
 // Likewise for every io_uring_setup(2).
 void MakeSetupFail(int error);
+// Likewise for io_uring_register(2), with operation `opcode`.
+void MakeRegisterFail(int error, unsigned opcode);
+
+// What `create` returns, an expected: called again while there is no memory for
+// a ring, because the kernel gives that of earlier rings back late.
+template <typename Create>
+auto CreatePatiently(const Create& create) {
+  auto created = create();
+  for (int i = 0; i < 500 && !created && created.error().value() == ENOMEM;
+       ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    created = create();
+  }
+  return created;
+}
 
 // Runs `body`, whose expectations count, in a child process: for what cannot be
 // undone.
