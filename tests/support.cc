@@ -52,6 +52,26 @@ sock_filter Return(unsigned action) {
   return BPF_STMT(BPF_RET | BPF_K, action);
 }
 
+void FailCall(unsigned call, int error) {
+  InstallFilter({
+      Load(offsetof(seccomp_data, nr)),
+      SkipUnless(call, 1),
+      Return(Errno(error)),
+      Return(SECCOMP_RET_ALLOW),
+  });
+}
+
+void FailCallWithSecondArgument(unsigned call, unsigned argument, int error) {
+  InstallFilter({
+      Load(offsetof(seccomp_data, nr)),
+      SkipUnless(call, 3),
+      Load(offsetof(seccomp_data, args[1])),
+      SkipUnless(argument, 1),
+      Return(Errno(error)),
+      Return(SECCOMP_RET_ALLOW),
+  });
+}
+
 }  // namespace
 
 TemporaryFile::TemporaryFile(const std::string& content) {
@@ -106,31 +126,17 @@ int OpenDescriptors() {
 
 void MakeEnterFail(int error, int to_submit) {
   if (to_submit < 0) {
-    InstallFilter({
-        Load(offsetof(seccomp_data, nr)),
-        SkipUnless(SYS_io_uring_enter, 1),
-        Return(Errno(error)),
-        Return(SECCOMP_RET_ALLOW),
-    });
-    return;
+    FailCall(SYS_io_uring_enter, error);
+  } else {
+    FailCallWithSecondArgument(SYS_io_uring_enter,
+                               static_cast<unsigned>(to_submit), error);
   }
-  InstallFilter({
-      Load(offsetof(seccomp_data, nr)),
-      SkipUnless(SYS_io_uring_enter, 3),
-      Load(offsetof(seccomp_data, args[1])),
-      SkipUnless(static_cast<unsigned>(to_submit), 1),
-      Return(Errno(error)),
-      Return(SECCOMP_RET_ALLOW),
-  });
 }
 
-void MakeSetupFail(int error) {
-  InstallFilter({
-      Load(offsetof(seccomp_data, nr)),
-      SkipUnless(SYS_io_uring_setup, 1),
-      Return(Errno(error)),
-      Return(SECCOMP_RET_ALLOW),
-  });
+void MakeSetupFail(int error) { FailCall(SYS_io_uring_setup, error); }
+
+void MakeRegisterFail(int error, unsigned opcode) {
+  FailCallWithSecondArgument(SYS_io_uring_register, opcode, error);
 }
 
 void ExpectChildSucceeds(const std::function<void()>& body) {
