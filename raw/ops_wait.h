@@ -63,6 +63,7 @@ struct TimeoutMultishot {
 // The argument of an immediate timeout in the place of a pointer.
 inline const __kernel_timespec* ImmediateTime(
     std::uint64_t nanoseconds) noexcept {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): nobody follows it.
   return reinterpret_cast<const __kernel_timespec*>(
       static_cast<std::uintptr_t>(nanoseconds));
 }

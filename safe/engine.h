@@ -15,8 +15,8 @@
 #include "escrow/ownership/check.h"
 #include "escrow/ownership/record.h"
 #include "escrow/ownership/record_pool.h"
-#include "escrow/raw/error.h"
 #include "escrow/raw/contract.h"
+#include "escrow/raw/error.h"
 #include "escrow/raw/ring.h"
 #include "escrow/safe/result.h"
 
