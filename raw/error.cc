@@ -1,9 +1,14 @@
 #include "escrow/raw/error.h"
 
+#include <array>
+#include <cstddef>
+#include <iterator>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include "escrow/raw/diagnosis.h"
+#include "escrow/raw/names.h"
 
 namespace escrow::raw {
 namespace {
@@ -22,6 +27,27 @@ class SetupErrors final : public CallCategory {
   }
 };
 
+// Of one opcode of io_uring_register(2), by whose name it goes.
+class RegisterErrors final : public CallCategory {
+ public:
+  explicit RegisterErrors(const NamedRegisterOp& op) noexcept
+      : CallCategory(op.name) {}
+
+  std::string message(int error) const override {
+    return std::string("io_uring_register(") + name() +
+           "): " + std::generic_category().message(error);
+  }
+};
+
+constexpr std::size_t kRegisterOpCount = std::size(kRegisterOps);
+
+// Like kRegisterOps, which is sorted by number without gaps.
+template <std::size_t... kIndices>
+auto MakeRegisterErrors(std::index_sequence<kIndices...>) {
+  return new std::array<RegisterErrors, kRegisterOpCount>{
+      RegisterErrors(kRegisterOps[kIndices])...};
+}
+
 }  // namespace
 
 const std::error_category& SetupCategory() noexcept {
@@ -37,6 +63,12 @@ const std::error_category& EnterCategory() noexcept {
 const std::error_category& RegisterCategory() noexcept {
   static const auto& category = *new CallCategory("io_uring_register");
   return category;
+}
+
+const std::error_category& RegisterCategory(unsigned opcode) noexcept {
+  static const auto& categories =
+      *MakeRegisterErrors(std::make_index_sequence<kRegisterOpCount>());
+  return opcode < kRegisterOpCount ? categories[opcode] : RegisterCategory();
 }
 
 std::string CallCategory::message(int error) const {

@@ -37,6 +37,12 @@ const std::error_category& EnterCategory() noexcept;
 // io_uring_register(2).
 const std::error_category& RegisterCategory() noexcept;
 
+// The same of one opcode, IORING_REGISTER_* or IORING_UNREGISTER_*, which is
+// the name of the category and in its messages:
+// "io_uring_register(IORING_REGISTER_FILES): Too many open files". For an
+// opcode that names.h does not know, RegisterCategory().
+const std::error_category& RegisterCategory(unsigned opcode) noexcept;
+
 // The results of operation `Op` of ops.h.
 template <typename Op>
 const std::error_category& OperationCategory() noexcept {
