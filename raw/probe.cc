@@ -7,30 +7,17 @@
 #include <cstddef>
 #include <cstdint>
 #include <expected>
-#include <optional>
 #include <system_error>
 
 #include "escrow/raw/error.h"
 #include "escrow/raw/names.h"
+#include "escrow/raw/query.h"
 #include "escrow/raw/ring.h"
 
 namespace escrow::raw {
 namespace {
 
 constexpr unsigned kMostOps = 256;  // that an IORING_REGISTER_PROBE takes
-
-// Linux 6.18. Needs no ring; none if the kernel has no such call.
-std::optional<io_uring_query_opcode> Query() {
-  io_uring_query_opcode answer = {};
-  io_uring_query_hdr query = {};
-  query.query_data = reinterpret_cast<std::uintptr_t>(&answer);
-  query.query_op = IO_URING_QUERY_OPCODES;
-  query.size = sizeof(answer);
-  if (io_uring_register_query(&query) != 0 || query.result != 0) {
-    return std::nullopt;
-  }
-  return answer;
-}
 
 // A ring whose memory is not mapped, for one or two calls.
 class BareRing {
@@ -165,7 +152,7 @@ std::expected<Probe, std::error_code> Probe::Of(Ring& ring) {
   }
   probe.op_count = answer->last_op + std::uint32_t{1};
 
-  if (const auto query = Query()) {
+  if (const auto query = QueryOpcodes()) {
     probe.source = Source::kQuery;
     probe.register_op_count = query->nr_register_opcodes;
     probe.features = query->feature_flags;
