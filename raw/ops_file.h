@@ -122,14 +122,16 @@ struct Madvise {
   }
 };
 
+// As an offset of Splice: use and advance the file's own position.
+inline constexpr std::int64_t kNoOffset = -1;
+
 // splice(2); one of the two is a pipe, whose offset is kNoOffset. Result: bytes
 // moved, 0 at the end of the input. Linux 5.7.
-inline constexpr std::int64_t kNoOffset = -1;
 struct Splice {
   Fd in;
-  std::int64_t in_offset = kNoOffset;  // bytes; kNoOffset: the file's position
+  std::int64_t in_offset = kNoOffset;  // bytes from the start of the file
   Fd out;
-  std::int64_t out_offset = kNoOffset;  // bytes; kNoOffset: the file's position
+  std::int64_t out_offset = kNoOffset;  // bytes from the start of the file
   Required<std::uint32_t> length;       // bytes at most
   std::uint32_t flags = 0;              // SPLICE_F_*
 

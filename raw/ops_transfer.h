@@ -490,10 +490,7 @@ struct RecvBundleMultishot {
   }
 };
 
-// Receives into the chunks of a zero-copy receive area that was registered with
-// the network card's queue: one completion of 32 bytes each, whose io_uring_
-// zcrx_cqe says where. A chunk is the program's until it is put into the refill
-// ring. Linux 6.15.
+// What a zero-copy receive queue consists of.
 struct ReceiveArea {
   static constexpr Region kRegions[] = {
       {"area",
@@ -503,6 +500,11 @@ struct ReceiveArea {
        "a chunk that a completion names is the program's until it is refilled"},
       {"refill ring", Access::kReadWrite, Until::kTeardown}};
 };
+
+// Receives into the chunks of a zero-copy receive area that was registered with
+// the network card's queue: one completion of 32 bytes each, whose io_uring_
+// zcrx_cqe says where. A chunk is the program's until it is put into the refill
+// ring. Linux 6.15.
 struct RecvZeroCopy {
   Fd fd;
   KernelHandle<std::uint32_t, ReceiveArea> interface_queue;

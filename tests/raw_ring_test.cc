@@ -4,20 +4,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
-#include <concepts>
-#include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <functional>
 #include <string>
 #include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
-#include "escrow/raw/contract.h"
 #include "escrow/raw/ops.h"
 #include "escrow/raw/ring.h"
 #include "tests/support.h"
@@ -318,126 +312,6 @@ TEST(RawRing, WhatTheKernelRefusesIsItsError) {
   ring.Advance(1);
   EXPECT_EQ(ResultOf(ring, Nop{}), 0);
 }
-
-// The same bytes as liburing's own functions write.
-
-template <typename Op>
-void ExpectSameBytes(const Op& op,
-                     const std::function<void(io_uring_sqe*)>& prepare,
-                     unsigned char sqe_flags = 0) {
-  Ring ring = MakeRing();
-  io_uring_sqe* const ours = ring.GetSqe();
-  io_uring_sqe* const theirs = ring.GetSqe();
-  std::memset(ours, 0xff, sizeof(*ours));
-  std::memset(theirs, 0xff, sizeof(*theirs));
-  io_uring_initialize_sqe(ours);
-  io_uring_initialize_sqe(theirs);
-  Ring::Fill(ours, op, 0x0123456789abcdef, sqe_flags);
-  prepare(theirs);
-  theirs->flags |= sqe_flags;
-  io_uring_sqe_set_data64(theirs, 0x0123456789abcdef);
-  EXPECT_EQ(std::memcmp(ours, theirs, sizeof(*ours)), 0) << Op::kInfo.name;
-  EXPECT_EQ(ours->opcode, Op::kInfo.opcode);
-}
-
-TEST(RawOps, SameBytesAsLiburing) {
-  char b[8];
-  struct statx status;
-  const __kernel_timespec time = {};
-  ExpectSameBytes(
-      Nop{}, [](auto* s) { io_uring_prep_nop(s); }, IOSQE_IO_DRAIN);
-  ExpectSameBytes(
-      Read{.fd = 3, .buffer = b, .length = 8, .offset = 1u << 30},
-      [&](auto* s) { io_uring_prep_read(s, 3, b, 8, 1u << 30); },
-      IOSQE_ASYNC | IOSQE_IO_LINK);
-  ExpectSameBytes(Read{.fd = FixedFile{3}, .buffer = b, .length = 8},
-                  [&](auto* s) {
-                    io_uring_prep_read(s, 3, b, 8, kCurrentPosition);
-                    s->flags |= IOSQE_FIXED_FILE;
-                  });
-  ExpectSameBytes(Write{.fd = 3,
-                        .buffer = b,
-                        .length = 8,
-                        .offset = 7,
-                        .rw_flags = RWF_DSYNC},
-                  [&](auto* s) {
-                    io_uring_prep_write(s, 3, b, 8, 7);
-                    s->rw_flags = RWF_DSYNC;
-                  });
-  ExpectSameBytes(
-      ReadFixed{
-          .fd = 3, .buffer = b, .length = 8, .offset = 7, .buffer_index = 300},
-      [&](auto* s) { io_uring_prep_read_fixed(s, 3, b, 8, 7, 300); });
-  ExpectSameBytes(
-      WriteFixed{
-          .fd = 3, .buffer = b, .length = 8, .offset = 7, .buffer_index = 300},
-      [&](auto* s) { io_uring_prep_write_fixed(s, 3, b, 8, 7, 300); });
-  ExpectSameBytes(Fsync{.fd = 3, .flags = IORING_FSYNC_DATASYNC}, [](auto* s) {
-    io_uring_prep_fsync(s, 3, IORING_FSYNC_DATASYNC);
-  });
-  ExpectSameBytes(
-      OpenAt{.directory = 4, .path = b, .flags = O_CREAT, .mode = 0640},
-      [&](auto* s) { io_uring_prep_openat(s, 4, b, O_CREAT, 0640); });
-  ExpectSameBytes(Close{.fd = 3}, [](auto* s) { io_uring_prep_close(s, 3); });
-  ExpectSameBytes(Close{.fd = FixedFile{3}},
-                  [](auto* s) { io_uring_prep_close_direct(s, 3); });
-  ExpectSameBytes(Statx{.directory = 4,
-                        .path = b,
-                        .flags = AT_EMPTY_PATH,
-                        .mask = STATX_SIZE,
-                        .result = &status},
-                  [&](auto* s) {
-                    io_uring_prep_statx(s, 4, b, AT_EMPTY_PATH, STATX_SIZE,
-                                        &status);
-                  });
-  ExpectSameBytes(
-      Cancel{.user_data = 12, .flags = IORING_ASYNC_CANCEL_ALL},
-      [](auto* s) { io_uring_prep_cancel64(s, 12, IORING_ASYNC_CANCEL_ALL); });
-  ExpectSameBytes(
-      Timeout{.duration = &time, .count = 2, .flags = IORING_TIMEOUT_ABS},
-      [&](auto* s) { io_uring_prep_timeout(s, &time, 2, IORING_TIMEOUT_ABS); });
-}
-
-// The contract.
-
-static_assert(HeldUntil<Nop>() == Until::kConsumed);
-static_assert(HeldUntil<OpenAt>() == Until::kConsumed);
-static_assert(HeldUntil<Timeout>() == Until::kConsumed);
-static_assert(HeldUntil<Read>() == Until::kCompletion);
-static_assert(HeldUntil<WriteFixed>() == Until::kCompletion);
-static_assert(RegionOf("", &Statx::path).until == Until::kConsumed);
-static_assert(RegionOf("", &Statx::result).until == Until::kCompletion);
-
-static_assert(sizeof(KernelPtr<void, Until::kCompletion>) == sizeof(void*));
-static_assert(std::is_trivially_copyable_v<Read>);
-// What the kernel writes cannot be const.
-static_assert(
-    !std::convertible_to<const char*, KernelPtr<void, Until::kCompletion>>);
-static_assert(std::convertible_to<const char*,
-                                  KernelPtr<const void, Until::kCompletion>>);
-
-// What is required cannot be left out.
-template <typename Op>
-concept WithoutFd = requires(char* b) {
-  Op{.buffer = b, .length = 1};
-};
-template <typename Op>
-concept WithoutBuffer = requires {
-  Op{.fd = 1, .length = 1};
-};
-template <typename Op>
-concept WithoutLength = requires(char* b) {
-  Op{.fd = 1, .buffer = b};
-};
-template <typename Op>
-concept WithAll = requires(char* b) {
-  Op{.fd = 1, .buffer = b, .length = 1};
-};
-static_assert(WithAll<Read> && WithAll<Write>);
-static_assert(!WithoutFd<Read> && !WithoutBuffer<Read> && !WithoutLength<Read>);
-static_assert(!WithoutFd<Write> && !WithoutBuffer<Write> &&
-              !WithoutLength<Write>);
-static_assert(!WithAll<ReadFixed>, "buffer_index is required");
 
 // A ring is one thing.
 static_assert(!std::is_copy_constructible_v<Ring>);
