@@ -189,12 +189,11 @@ struct LinkTimeoutImmediate {
 };
 
 // poll(2) of one descriptor, with epoll's events. Result: the events that are
-// there. Linux 5.1; events above 16 bits 5.9.
+// there. Linux 5.1; events above 16 bits 5.9. IORING_POLL_ADD_LEVEL, although
+// it is in the kernel's header, is refused with -EINVAL.
 struct PollAdd {
   Fd fd;
   Required<unsigned> events;  // POLL*, EPOLLEXCLUSIVE
-  // IORING_POLL_ADD_LEVEL (6.0): at once if there are some, instead of edges.
-  unsigned poll_flags = 0;
 
   static constexpr OpInfo kInfo = {IORING_OP_POLL_ADD, "PollAdd", "poll",
                                    "io_uring_prep_poll_add(3)", "5.1"};
@@ -202,7 +201,6 @@ struct PollAdd {
 
   void Prepare(io_uring_sqe* sqe) const noexcept {
     io_uring_prep_poll_add(sqe, fd.number(), events);
-    sqe->len = poll_flags;
     sqe->flags |= fd.sqe_flags();
   }
 };
@@ -212,7 +210,6 @@ struct PollAdd {
 struct PollMultishot {
   Fd fd;
   Required<unsigned> events;  // POLL*, EPOLLEXCLUSIVE
-  unsigned poll_flags = 0;    // IORING_POLL_ADD_LEVEL (6.0)
 
   static constexpr OpInfo kInfo = {IORING_OP_POLL_ADD,
                                    "PollMultishot",
@@ -224,7 +221,6 @@ struct PollMultishot {
 
   void Prepare(io_uring_sqe* sqe) const noexcept {
     io_uring_prep_poll_multishot(sqe, fd.number(), events);
-    sqe->len |= poll_flags;
     sqe->flags |= fd.sqe_flags();
   }
 };

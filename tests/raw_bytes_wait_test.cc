@@ -116,11 +116,9 @@ TEST_F(RawBytes, PollAdd) {
   Compare<PollAdd>([](Random& random, io_uring_sqe* sqe) {
     const auto fd = random.File();
     const auto events = random.Any<unsigned>();
-    PollAdd op{.fd = fd, .events = events};
     io_uring_prep_poll_add(sqe, fd.number, events);
-    sqe->len |= random.Optional(op.poll_flags);
     fd.MarkFixed(sqe);
-    return op;
+    return PollAdd{.fd = fd, .events = events};
   });
 }
 
@@ -128,11 +126,9 @@ TEST_F(RawBytes, PollMultishot) {
   Compare<PollMultishot>([](Random& random, io_uring_sqe* sqe) {
     const auto fd = random.File();
     const auto events = random.Any<unsigned>();
-    PollMultishot op{.fd = fd, .events = events};
     io_uring_prep_poll_multishot(sqe, fd.number, events);
-    sqe->len |= random.Optional(op.poll_flags);
     fd.MarkFixed(sqe);
-    return op;
+    return PollMultishot{.fd = fd, .events = events};
   });
 }
 
