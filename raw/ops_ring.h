@@ -160,8 +160,9 @@ struct ProvideBuffers {
   }
 };
 
-// Takes buffers out of a group. Result: how many. Those that a request in
-// flight has picked already are not among them. Linux 5.7.
+// Takes buffers out of a group. Result: how many, -ENOENT without such a group.
+// Those that a request in flight has picked already are not among them.
+// Linux 5.7.
 struct RemoveBuffers {
   Required<std::int32_t> count;  // at most
   KernelHandle<std::uint16_t> group;
@@ -178,9 +179,10 @@ struct RemoveBuffers {
 };
 
 // Posts a completion to another ring: with `result` and `data` as its res and
-// user_data, which that ring has to be able to tell from its own. Result: 0;
-// -EOVERFLOW when that ring's queue is full, -EBADFD while it is disabled.
-// Linux 5.18.
+// user_data, which that ring has to be able to tell from its own. Result: 0,
+// also when that ring's queue is full, which then has an overflow; -EOVERFLOW
+// when there is no memory for that; -EBADFD while it is disabled, and for a
+// file that is no ring. Linux 5.18.
 struct MsgRing {
   Fd ring;
   std::int32_t result = 0;

@@ -252,7 +252,8 @@ struct GetSocketName {
   }
 };
 
-// ioctl(2) SIOCINQ. Result: bytes that wait to be received. Linux 6.7.
+// ioctl(2) SIOCINQ. Result: bytes that wait to be received; -EOPNOTSUPP for
+// unix sockets. Linux 6.7.
 struct SocketInputQueue {
   Fd fd;
 
@@ -268,7 +269,8 @@ struct SocketInputQueue {
   }
 };
 
-// ioctl(2) SIOCOUTQ. Result: bytes that wait to be sent. Linux 6.7.
+// ioctl(2) SIOCOUTQ. Result: bytes that wait to be sent; -EOPNOTSUPP for unix
+// sockets. Linux 6.7.
 struct SocketOutputQueue {
   Fd fd;
 

@@ -402,9 +402,10 @@ struct RecvSelected {
   }
 };
 
-// Recv into as many buffers of `group` as the data needs. The completion names
-// the first; the others follow it in the group, as far as the result, in bytes,
-// reaches. Linux 6.10.
+// Recv into several buffers of `group`: no more than the data needs, but maybe
+// fewer, with the rest for the next one. The completion names the first; the
+// others follow it in the group, as far as the result, in bytes, reaches. Linux
+// 6.10.
 struct RecvBundle {
   Fd fd;
   BufferGroup<Access::kWrite> group;
@@ -438,7 +439,8 @@ struct RecvMultishot {
   std::uint32_t length = 0;
   int flags = 0;               // MSG_*; not MSG_WAITALL
   std::uint16_t io_flags = 0;  // IORING_RECVSEND_POLL_FIRST
-  // Bytes after which the request ends; 0: never. 6.17.
+  // The request ends with the completion that reaches so many bytes, or more;
+  // 0: never. 6.17.
   std::uint32_t total_length = 0;
 
   static constexpr OpInfo kInfo = {IORING_OP_RECV,
@@ -468,7 +470,8 @@ struct RecvBundleMultishot {
   std::uint32_t length = 0;
   int flags = 0;               // MSG_*; not MSG_WAITALL
   std::uint16_t io_flags = 0;  // IORING_RECVSEND_POLL_FIRST
-  // Bytes after which the request ends; 0: never. 6.17.
+  // The request ends with the completion that reaches so many bytes, or more;
+  // 0: never. 6.17.
   std::uint32_t total_length = 0;
 
   static constexpr OpInfo kInfo = {IORING_OP_RECV,
