@@ -1,12 +1,9 @@
-#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <liburing.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
-#include <string>
 #include <thread>
 #include <type_traits>
 #include <utility>
@@ -20,7 +17,6 @@ namespace escrow::raw {
 namespace {
 
 using testing::Pipe;
-using testing::TemporaryFile;
 
 Ring MakeRing(const RingOptions& options = {.entries = 8}) {
   auto ring = Ring::Create(options);
@@ -53,125 +49,6 @@ int ResultOf(Ring& ring, const Op& op) {
   ring.Advance(completions.entries());
   return result;
 }
-
-// The operations, on the kernel.
-
-TEST(RawOps, ReadAndWrite) {
-  Ring ring = MakeRing();
-  const TemporaryFile file;
-  const int fd = file.Open(O_RDWR);
-  EXPECT_EQ(
-      ResultOf(ring,
-               Write{.fd = fd, .buffer = "abcdef", .length = 6, .offset = 2}),
-      6);
-  char buffer[4] = {};
-  EXPECT_EQ(
-      ResultOf(ring,
-               Read{.fd = fd, .buffer = buffer, .length = 4, .offset = 3}),
-      4);
-  EXPECT_EQ(std::string(buffer, 4), "bcde");
-  // From the current position, which is 0 as yet.
-  EXPECT_EQ(ResultOf(ring, Read{.fd = fd, .buffer = buffer, .length = 3}), 3);
-  EXPECT_EQ(buffer[2], 'a');
-  EXPECT_EQ(lseek(fd, 0, SEEK_CUR), 3);
-  EXPECT_EQ(ResultOf(ring, Write{.fd = fd,
-                                 .buffer = "Z",
-                                 .length = 1,
-                                 .offset = 0,
-                                 .rw_flags = RWF_APPEND}),
-            1);
-  EXPECT_EQ(file.Content(), std::string("\0\0abcdefZ", 9));
-  close(fd);
-}
-
-TEST(RawOps, FixedBuffersAndFixedFiles) {
-  Ring ring = MakeRing();
-  const TemporaryFile file("0123456789");
-  const int fd = file.Open(O_RDWR);
-  alignas(4096) static char memory[4096];
-  const iovec vector = {.iov_base = memory, .iov_len = sizeof(memory)};
-  ASSERT_EQ(io_uring_register_buffers(ring.get(), &vector, 1), 0);
-  ASSERT_EQ(io_uring_register_files(ring.get(), &fd, 1), 0);
-  EXPECT_EQ(ResultOf(ring, ReadFixed{.fd = FixedFile{0},
-                                     .buffer = memory + 100,
-                                     .length = 5,
-                                     .offset = 4,
-                                     .buffer_index = 0}),
-            5);
-  EXPECT_EQ(std::string(memory + 100, 5), "45678");
-  EXPECT_EQ(ResultOf(ring, WriteFixed{.fd = fd,
-                                      .buffer = memory + 100,
-                                      .length = 2,
-                                      .offset = 0,
-                                      .buffer_index = 0}),
-            2);
-  EXPECT_EQ(file.Content(), "4523456789");
-  EXPECT_EQ(ResultOf(ring, ReadFixed{.fd = fd,
-                                     .buffer = memory,
-                                     .length = 1,
-                                     .offset = 0,
-                                     .buffer_index = 7}),
-            -EFAULT);
-  // Ends the registration only, not the descriptor.
-  EXPECT_EQ(ResultOf(ring, Close{.fd = FixedFile{0}}), 0);
-  EXPECT_EQ(ResultOf(ring, Close{.fd = FixedFile{0}}), -EBADF);
-  EXPECT_EQ(ResultOf(ring, Fsync{.fd = fd}), 0);
-  close(fd);
-}
-
-TEST(RawOps, OpenStatSyncClose) {
-  Ring ring = MakeRing();
-  const TemporaryFile file("12345");
-  const int fd =
-      ResultOf(ring, OpenAt{.path = file.path().c_str(), .flags = O_RDONLY});
-  ASSERT_GE(fd, 0);
-  struct statx status = {};
-  EXPECT_EQ(
-      ResultOf(ring, Statx{.path = file.path().c_str(), .result = &status}), 0);
-  EXPECT_EQ(status.stx_size, 5u);
-  status = {};
-  EXPECT_EQ(ResultOf(ring, Statx{.directory = fd,
-                                 .path = "",
-                                 .flags = AT_EMPTY_PATH,
-                                 .mask = STATX_SIZE,
-                                 .result = &status}),
-            0);
-  EXPECT_EQ(status.stx_size, 5u);
-  EXPECT_EQ(ResultOf(ring, Fsync{.fd = fd, .flags = IORING_FSYNC_DATASYNC}), 0);
-  EXPECT_EQ(ResultOf(ring, Close{.fd = fd}), 0);
-  EXPECT_EQ(ResultOf(ring, Close{.fd = fd}), -EBADF);
-  EXPECT_EQ(ResultOf(ring, OpenAt{.path = "/no/such/file", .flags = O_RDONLY}),
-            -ENOENT);
-}
-
-TEST(RawOps, TimeoutAndCancel) {
-  Ring ring = MakeRing();
-  const __kernel_timespec soon = {.tv_sec = 0, .tv_nsec = 1000000};
-  EXPECT_EQ(ResultOf(ring, Timeout{.duration = &soon}), -ETIME);
-  EXPECT_EQ(ResultOf(ring, Nop{}), 0);
-
-  const Pipe pipe;
-  char buffer;
-  ring.Push(Read{.fd = pipe.read_end, .buffer = &buffer, .length = 1}, 1);
-  ring.Push(Cancel{.user_data = 1}, 2);
-  ASSERT_EQ(*ring.SubmitAndWait(2), 2u);
-  int read = 0;
-  int cancel = -1;
-  for (const io_uring_cqe& cqe : ring.completions()) {
-    (cqe.user_data == 1 ? read : cancel) = cqe.res;
-  }
-  ring.Advance(2);
-  EXPECT_EQ(read, -ECANCELED);
-  EXPECT_EQ(cancel, 0);
-  EXPECT_EQ(ResultOf(ring, Cancel{.user_data = 1}), -ENOENT);
-  EXPECT_EQ(ResultOf(ring, Cancel{.flags = IORING_ASYNC_CANCEL_ANY |
-                                           IORING_ASYNC_CANCEL_ALL}),
-            0);
-  close(pipe.read_end);
-  close(pipe.write_end);
-}
-
-// The ring.
 
 TEST(RawRing, SqeFlagsLink) {
   Ring ring = MakeRing();
