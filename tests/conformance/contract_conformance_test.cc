@@ -1,0 +1,133 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cstddef>
+#include <ostream>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "escrow/raw/contract.h"
+#include "tests/conformance/measure.h"
+
+// Does the kernel use what a request refers to until when the operation types
+// say?
+
+namespace escrow::testing {
+
+// As gtest is to print it.
+void PrintTo(const Row& row, std::ostream* stream) {
+  *stream << row.op << '.' << row.region;
+}
+
+namespace {
+
+using raw::Until;
+
+class Contract : public ::testing::TestWithParam<std::tuple<Mode, Row>> {};
+
+TEST_P(Contract, Holds) {
+  const auto& [mode, row] = GetParam();
+  const Verdict verdict = Check(row, mode);
+  if (!verdict.skipped.empty()) GTEST_SKIP() << verdict.skipped;
+  EXPECT_EQ(verdict.problem, "");
+  if (IsFile(row)) {
+    EXPECT_EQ(Check(row, mode, /*slot=*/true).problem, "") << "in a slot";
+  }
+}
+
+// "Statx_result": what a test can be called.
+std::string TestName(
+    const ::testing::TestParamInfo<Contract::ParamType>& info) {
+  const Row& row = std::get<Row>(info.param);
+  std::string name = row.op + "_" + row.region;
+  std::replace_if(
+      name.begin(), name.end(),
+      [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
+  return name;
+}
+
+auto EveryRow(Mode mode) {
+  return ::testing::Combine(::testing::Values(mode),
+                            ::testing::ValuesIn(AllRows()));
+}
+
+INSTANTIATE_TEST_SUITE_P(default, Contract, EveryRow(Mode::kDefault), TestName);
+INSTANTIATE_TEST_SUITE_P(defer_taskrun, Contract, EveryRow(Mode::kDeferTaskrun),
+                         TestName);
+INSTANTIATE_TEST_SUITE_P(sqpoll, Contract, EveryRow(Mode::kSqpoll), TestName);
+
+std::string Joined(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const std::string& line : lines) text += line + "\n";
+  return text;
+}
+
+TEST(ContractCoverage, EveryRowIsMeasuredOrListedWithAReason) {
+  EXPECT_EQ(Joined(FindGaps(AllRows(), AllScripts(), AllNotMeasured())), "");
+}
+
+// What finds faults has to find these.
+
+Row RowOf(const std::string& op, const std::string& region) {
+  for (const Row& row : AllRows()) {
+    if (row.op == op && row.region == region) return row;
+  }
+  ADD_FAILURE() << "no row " << op << '.' << region;
+  return {};
+}
+
+class WrongClass : public ::testing::TestWithParam<Row> {};
+
+TEST_P(WrongClass, IsFound) {
+  const Row right = GetParam();
+  ASSERT_EQ(Check(right, Mode::kDefault).problem, "");
+  for (const Until until :
+       {Until::kConsumed, Until::kIssued, Until::kCompletion,
+        Until::kLastCompletion, Until::kNotification, Until::kUnregistered,
+        Until::kTeardown}) {
+    if (until == right.until) continue;
+    Row wrong = right;
+    wrong.until = until;
+    EXPECT_NE(Check(wrong, Mode::kDefault).problem, "") << NameOf(until);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    , WrongClass,
+    ::testing::Values(RowOf("Statx", "path"),                // consumed
+                      RowOf("Statx", "directory"),           // issued
+                      RowOf("Statx", "result"),              // completion
+                      RowOf("ReadFixed", "buffer"),          // and pinned
+                      RowOf("Madvise", "address"),           // and by address
+                      RowOf("AcceptMultishot", "address"),   // last completion
+                      RowOf("SendZeroCopy", "buffer"),       // notification
+                      RowOf("ProvideBuffers", "buffers")));  // unregistered
+
+TEST(ContractCoverage, FindsWhatIsMissingStaleOrDouble) {
+  const auto gaps = [](const std::vector<NamedScript>& scripts,
+                       const std::vector<NotMeasured>& not_measured) {
+    return Joined(
+        FindGaps({RowOf("Statx", "path"), RowOf("Statx", "directory")}, scripts,
+                 not_measured));
+  };
+  const Script both = [](Stage& stage) {
+    stage.Text("path", "/");
+    stage.Handle("directory", [] {});
+  };
+  const Script path = [](Stage& stage) { stage.Text("path", "/"); };
+  const Script other = [](Stage& stage) { stage.Text("way", "/"); };
+  EXPECT_EQ(gaps({{"Statx", both}}, {}), "");
+  EXPECT_EQ(gaps({{"Statx", path}}, {{"Statx", "directory", "reason"}}), "");
+  EXPECT_EQ(gaps({{"Statx", path}}, {}), "Statx.directory: not measured\n");
+  EXPECT_EQ(gaps({{"Statx", both}}, {{"*", "path", "reason"}}),
+            "Statx.path: measured, and listed as not measured\n");
+  EXPECT_EQ(gaps({{"Statx", both}}, {{"Statx", "result", "reason"}}),
+            "Statx.result: listed as not measured, but there is no such row\n");
+  EXPECT_EQ(gaps({{"Statx", both}, {"Statx", other}}, {}),
+            "Statx.way: measured, but there is no such row\n");
+}
+
+}  // namespace
+}  // namespace escrow::testing
