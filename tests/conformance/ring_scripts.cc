@@ -46,11 +46,11 @@ void RemoveTwoBuffers(Stage& stage) {
 void ProvideBuffers(Stage& stage) {
   const Ends pipe = MakePipe(stage);
   WriteTo(pipe.theirs, "hello");
-  void* const other = stage.Scratch(64 * Stage::kGroupBuffers);
+  void* const other = stage.Scratch(64 * (Stage::kGroupBuffers + 1));
   stage.Handle("group", [&stage, other] {
     stage.RegisterGroup(other, 64, Stage::kOtherBuffers);
   });
-  stage.Run(TwoBuffers(stage.SharedMemory("buffers", 128)), "0 5#1");
+  stage.Run(TwoBuffers(stage.SharedMemory("buffers", 128)), "0 5#0");
   stage.Then([] {}, raw::ReadSelected{.fd = stage.Own(pipe.ours),
                                       .group = Stage::kGroup});
   stage.AtEnd([&stage] { RemoveTwoBuffers(stage); });

@@ -125,8 +125,11 @@ void GetSocketName(Stage& stage) {
 }
 
 void SocketInputQueue(Stage& stage) {
-  const Ends pair = MakeSocketPair(stage, SOCK_STREAM);
-  WriteTo(pair.theirs, "hello");
+  const Ends pair = MakeUdpPair(stage);
+  sockaddr_in address = AddressOf(pair.ours);
+  Must(sendto(pair.theirs, "hello", 5, 0, Generic(&address), sizeof(address)) ==
+           5,
+       "sendto");
   stage.Run(raw::SocketInputQueue{.fd = stage.File("fd", pair.ours)}, "5");
 }
 

@@ -35,6 +35,7 @@ constexpr std::uint64_t kThen = 4;
 constexpr std::uint64_t kCancel = 5;
 
 constexpr unsigned kFileTableSize = 8;
+constexpr unsigned kGroupEntries = 8;
 constexpr std::uint32_t kEmptySlot = 0;  // and the next one, for pipes
 constexpr unsigned kBufferTableSize = 4;
 constexpr int kPoison = 0xee;
@@ -92,7 +93,7 @@ Stage::~Stage() {
   if (file_table_) io_uring_unregister_files(ring_.get());
   if (buffer_table_) io_uring_unregister_buffers(ring_.get());
   if (group_.ring != nullptr) {
-    io_uring_free_buf_ring(ring_.get(), group_.ring, group_.entries, kGroup);
+    io_uring_free_buf_ring(ring_.get(), group_.ring, kGroupEntries, kGroup);
   }
   for (const Pages& pages : pages_) {
     munmap(pages.user, pages.size);
@@ -240,30 +241,38 @@ std::uint16_t Stage::RegisterBuffer(void* memory, std::size_t size) {
 void Stage::RegisterGroup(void* memory, std::size_t size,
                           std::uint16_t first_id) {
   if (group_.ring != nullptr) {
-    Must(io_uring_free_buf_ring(ring_.get(), group_.ring, group_.entries,
+    Must(io_uring_free_buf_ring(ring_.get(), group_.ring, kGroupEntries,
                                 kGroup) == 0,
          "io_uring_free_buf_ring");
   }
   int error = 0;
-  group_.entries = 8;
-  group_.ring = io_uring_setup_buf_ring(ring_.get(), group_.entries, kGroup,
-                                        /*flags=*/0, &error);
+  group_ = {io_uring_setup_buf_ring(ring_.get(), kGroupEntries, kGroup,
+                                    /*flags=*/0, &error),
+            static_cast<std::byte*>(memory), size, first_id};
   Must(group_.ring != nullptr, "io_uring_setup_buf_ring");
-  for (unsigned i = 0; i < kGroupBuffers; ++i) {
-    io_uring_buf_ring_add(
-        group_.ring, static_cast<std::byte*>(memory) + i * size,
-        static_cast<unsigned>(size), static_cast<unsigned short>(first_id + i),
-        io_uring_buf_ring_mask(group_.entries), static_cast<int>(i));
-  }
-  io_uring_buf_ring_advance(group_.ring, kGroupBuffers);
+  AddBuffers(0, kGroupBuffers);
 }
 
+void Stage::AddBuffers(unsigned first, unsigned count) {
+  for (unsigned i = 0; i < count; ++i) {
+    io_uring_buf_ring_add(
+        group_.ring, group_.memory + (first + i) * group_.size,
+        static_cast<unsigned>(group_.size),
+        static_cast<unsigned short>(group_.first_id + first + i),
+        io_uring_buf_ring_mask(kGroupEntries), static_cast<int>(i));
+  }
+  io_uring_buf_ring_advance(group_.ring, static_cast<int>(count));
+}
+
+void Stage::AddToGroup() { AddBuffers(kGroupBuffers, 1); }
+
 std::uint16_t Stage::Group(std::size_t size, std::string_view content) {
-  auto* const memory = static_cast<std::byte*>(
-      SharedMemory("group/buffers of the group", kGroupBuffers * size));
-  std::byte* const other = MapPages(kGroupBuffers * size).user;
-  for (unsigned i = 0; i < kGroupBuffers; ++i) {
-    std::memcpy(memory + i * size, content.data(), content.size());
+  const std::size_t all = (kGroupBuffers + 1) * size;
+  auto* const memory =
+      static_cast<std::byte*>(SharedMemory("group/buffers of the group", all));
+  std::byte* const other = MapPages(all).user;
+  for (std::size_t at = 0; at < all; at += size) {
+    std::memcpy(memory + at, content.data(), content.size());
   }
   RegisterGroup(memory, size, /*first_id=*/0);
   Name("group",

@@ -111,6 +111,8 @@ class Stage {
   // which is regions "group" and "group/buffers of the group". Revoked, another
   // group has its number, with identities from kOtherBuffers on.
   std::uint16_t Group(std::size_t size, std::string_view content = "");
+  // Gives it another one. Once only.
+  void AddToGroup();
 
   static constexpr std::uint16_t kBufferIndex = 1;
   static constexpr std::uint16_t kGroup = 7;
@@ -126,7 +128,7 @@ class Stage {
     return static_cast<T*>(std::memcpy(Scratch(sizeof(T)), &value, sizeof(T)));
   }
   // Registers group kGroup, in the place of the one there is, with
-  // kGroupBuffers buffers of `size` bytes.
+  // kGroupBuffers buffers of `size` bytes, and room for one more in `memory`.
   void RegisterGroup(void* memory, std::size_t size, std::uint16_t first_id);
   // Closes `descriptor` at the end. Fails the process if it is negative.
   int Own(int descriptor);
@@ -216,12 +218,15 @@ class Stage {
   };
   struct BufferRing {
     io_uring_buf_ring* ring = nullptr;
-    unsigned entries = 0;
+    std::byte* memory = nullptr;
+    std::size_t size = 0;  // of a buffer
+    std::uint16_t first_id = 0;
   };
 
   void Name(std::string_view region, std::function<void()> revoke);
   Pages& MapPages(std::size_t size);
   static void RevokePages(Pages& pages);
+  void AddBuffers(unsigned first, unsigned count);
   void Revoke();
 
   std::uint64_t UserData(std::uint64_t id) const { return generation_ | id; }

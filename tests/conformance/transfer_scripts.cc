@@ -70,15 +70,26 @@ void SendSelected(Stage& stage) {
   stage.Observe("hellohello", [pair] { return ReadFrom(pair.theirs); });
 }
 
-// Of one buffer, so that there are some left.
+// Goes on, in steps of which only the first has the length that was asked for,
+// until the group is empty. Here the peer has room for one more datagram; the
+// request waits with all the other buffers, and is cancelled with them. What
+// the group gets meanwhile is left in it.
 void SendBundle(Stage& stage) {
-  const Ends pair = MakeSocketPair(stage, SOCK_STREAM);
-  const raw::SendBundle op = {.fd = stage.File("fd", pair.ours),
-                              .group = stage.Group(5, "hello"),
-                              .length = 5};
-  stage.Run(op, "5#0 5#1");
-  stage.Then([] {}, op);
-  stage.Observe("hellohello", [pair] { return ReadFrom(pair.theirs); });
+  const Ends pair = MakeSocketPair(stage, SOCK_DGRAM);
+  while (send(pair.ours, "before", 6, MSG_DONTWAIT) == 6) continue;
+  ReadFrom(pair.theirs);
+  stage.Run(raw::SendBundle{.fd = stage.File("fd", pair.ours),
+                            .group = stage.Group(5, "hello"),
+                            .length = 5},
+            "5#0+ -ECANCELED#1 5#6");
+  stage.OnFirst([&stage](int) { stage.AddToGroup(); });
+  stage.CancelAfter(1);
+  stage.Then(
+      [pair] {
+        while (ReadFrom(pair.theirs) == "before") continue;
+      },
+      raw::SendSelected{.fd = pair.ours, .group = Stage::kGroup});
+  stage.Observe("hello", [pair] { return ReadFrom(pair.theirs); });
 }
 
 // A message whose parts are regions. `data` is in "message/msg_iov/iov_base".
