@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cstddef>
 #include <ostream>
 #include <string>
 #include <tuple>
@@ -10,13 +9,18 @@
 
 #include "escrow/raw/contract.h"
 #include "tests/conformance/measure.h"
+#include "tests/conformance/stage.h"
 
 // Does the kernel use what a request refers to until when the operation types
 // say?
 
 namespace escrow::testing {
 
-// As gtest is to print it.
+// As gtest is to print them.
+void PrintTo(Mode mode, std::ostream* stream) {
+  constexpr const char* kNames[] = {"default", "defer_taskrun", "sqpoll"};
+  *stream << kNames[static_cast<int>(mode)];
+}
 void PrintTo(const Row& row, std::ostream* stream) {
   *stream << row.op << '.' << row.region;
 }

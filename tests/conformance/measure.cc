@@ -47,44 +47,77 @@ std::pair<int, int> Release(const char* text) {
   return release;
 }
 
-bool RunningKernelHas(const Row& row) {
+bool RunningKernelIs(const char* release) {
   utsname system;
   Must(uname(&system) == 0, "uname");
-  return Release(row.since) <= Release(system.release);
+  return Release(release) <= Release(system.release);
 }
 
-std::uint32_t SetupFlags(Mode mode) {
+struct ModeInfo {
+  std::uint32_t setup_flags;
+  const char* since;  // the first Linux release with them
+};
+
+ModeInfo InfoOf(Mode mode) {
   switch (mode) {
     case Mode::kDefault:
-      return 0;
+      return {0, "5.1"};
     case Mode::kDeferTaskrun:
-      return IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SINGLE_ISSUER;
+      return {IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SINGLE_ISSUER, "6.1"};
     case Mode::kSqpoll:
-      return IORING_SETUP_SQPOLL;
+      return {IORING_SETUP_SQPOLL, "5.11"};
   }
-  return 0;
+  return {};
+}
+
+// For stages: sparse tables, rings of buffers, cancelling everything.
+constexpr const char* kStagesSince = "5.19";
+
+// Before these releases, rows had another class than the one that they have now
+// and the types state.
+struct HeldSince {
+  const char* ops;  // the start of their names
+  const char* region;
+  const char* since;
+};
+constexpr HeldSince kHeldSince[] = {
+    {"", "buffer_index", "6.15"},
+    {"Send", "address", "6.10"},
+};
+
+// What is newer than the running kernel, or empty.
+std::string TooNew(const Row& row, Mode mode) {
+  std::vector<const char*> needed = {row.since, InfoOf(mode).since,
+                                     kStagesSince};
+  for (const HeldSince& held : kHeldSince) {
+    if (row.op.starts_with(held.ops) && row.region == held.region) {
+      needed.push_back(held.since);
+    }
+  }
+  for (const char* since : needed) {
+    if (!RunningKernelIs(since)) return std::string("needs Linux ") + since;
+  }
+  return "";
 }
 
 // The ring for all runs of a kind: the kernel gives the memory of rings back
-// late. Null if the kernel is too old.
-raw::Ring* RingFor(Mode mode, std::uint32_t setup_flags) {
+// late.
+raw::Ring& RingFor(Mode mode, std::uint32_t setup_flags) {
   static auto& rings = *new std::map<std::uint32_t, std::unique_ptr<raw::Ring>>;
-  const std::uint32_t flags = SetupFlags(mode) | setup_flags;
+  const std::uint32_t flags = InfoOf(mode).setup_flags | setup_flags;
   std::unique_ptr<raw::Ring>& ring = rings[flags];
   for (int i = 0; ring == nullptr; ++i) {
     auto created = raw::Ring::Create(
         {.entries = 16, .setup_flags = flags, .sq_thread_idle_ms = 1});
     if (created) {
       ring = std::make_unique<raw::Ring>(*std::move(created));
-    } else if (created.error().value() == EINVAL) {
-      return nullptr;
     } else {
       errno = created.error().value();
       Must(errno == ENOMEM && i < 500, "io_uring_setup");
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
   }
-  return ring.get();
+  return *ring;
 }
 
 bool Matches(const NotMeasured& entry, const Row& row) {
@@ -105,9 +138,7 @@ const Names& NamesOf(const NamedScript& script) {
   static auto& known = *new std::map<Script, Names>;
   const auto [found, is_new] = known.try_emplace(script.script);
   if (is_new) {
-    raw::Ring* const ring = RingFor(Mode::kDefault, script.setup_flags);
-    Must(ring != nullptr, "a ring");
-    Stage stage(*ring, {});
+    Stage stage(RingFor(Mode::kDefault, script.setup_flags), {});
     script.script(stage);
     found->second = {stage.regions(), stage.files(), stage.shared()};
   }
@@ -211,18 +242,15 @@ Verdict Check(const Row& row, Mode mode, bool slot) {
   for (const NotMeasured& entry : AllNotMeasured()) {
     if (Matches(entry, row)) return {.skipped = entry.reason, .problem = ""};
   }
-  if (!RunningKernelHas(row)) {
-    return {.skipped = std::string("needs Linux ") + row.since, .problem = ""};
+  if (const std::string too_new = TooNew(row, mode); !too_new.empty()) {
+    return {.skipped = too_new, .problem = ""};
   }
   const NamedScript* const script = ScriptFor(row);
   if (script == nullptr) return {.skipped = "", .problem = "not measured"};
-  raw::Ring* const ring = RingFor(mode, script->setup_flags);
-  if (ring == nullptr) {
-    return {.skipped = "this kernel has no such rings", .problem = ""};
-  }
+  raw::Ring& ring = RingFor(mode, script->setup_flags);
 
   const auto run = [&](Moment moment) {
-    return RunOnce(*ring, script->script, {row.region, moment, slot});
+    return RunOnce(ring, script->script, {row.region, moment, slot});
   };
   const Report control = run(Moment::kNever);
   if (!control.unavailable.empty()) {
@@ -246,7 +274,9 @@ Verdict Check(const Row& row, Mode mode, bool slot) {
   };
   revoke_at(Moment::kSubmitted, "after the submit",
             handle ? Until::kIssued : Until::kCompletion);
-  // A handle has one class, whatever it names.
+  // Nothing tells when a handle is looked up for the last time, so that all
+  // have one class. (A multishot request looks its group up for each
+  // completion.)
   if (!handle && control.more) {
     revoke_at(Moment::kFirstCompletion, "after the first completion",
               control.notified ? Until::kNotification : Until::kLastCompletion);
