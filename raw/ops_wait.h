@@ -260,9 +260,10 @@ struct PollUpdate {
   }
 };
 
-// epoll_ctl(2). Result: 0. Linux 5.6.
+// epoll_ctl(2). Result: 0. Linux 5.6. Of descriptors only: the kernel would
+// take the number of a slot for one.
 struct EpollCtl {
-  Fd epoll;
+  KernelHandle<int> epoll;
   Required<int> operation;  // EPOLL_CTL_*
   KernelHandle<int> fd;     // to be added, changed or removed
   KernelPtr<const epoll_event, Until::kConsumed> event = nullptr;
@@ -274,8 +275,7 @@ struct EpollCtl {
                                         RegionOf("event", &EpollCtl::event)};
 
   void Prepare(io_uring_sqe* sqe) const noexcept {
-    io_uring_prep_epoll_ctl(sqe, epoll.number(), fd, operation, event.get());
-    sqe->flags |= epoll.sqe_flags();
+    io_uring_prep_epoll_ctl(sqe, epoll, fd, operation, event.get());
   }
 };
 

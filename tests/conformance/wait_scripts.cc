@@ -78,11 +78,12 @@ void PollMultishot(Stage& stage) {
 void EpollCtl(Stage& stage) {
   const Ends pipe = MakePipe(stage);
   stage.Run(
-      raw::EpollCtl{.epoll = stage.File("epoll", epoll_create1(EPOLL_CLOEXEC)),
-                    .operation = EPOLL_CTL_ADD,
-                    .fd = stage.Descriptor("fd", pipe.ours),
-                    .event = stage.Value(
-                        "event", epoll_event{.events = EPOLLIN, .data = {}})},
+      raw::EpollCtl{
+          .epoll = stage.Descriptor("epoll", epoll_create1(EPOLL_CLOEXEC)),
+          .operation = EPOLL_CTL_ADD,
+          .fd = stage.Descriptor("fd", pipe.ours),
+          .event =
+              stage.Value("event", epoll_event{.events = EPOLLIN, .data = {}})},
       "0");
 }
 
