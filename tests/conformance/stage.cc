@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <liburing.h>
-#include <sched.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -345,7 +344,7 @@ void Stage::Submit() {
   Must(ring_.Submit().has_value(), "io_uring_enter");
   // IORING_SETUP_SQPOLL: the thread moves the head when it has consumed all
   // that it took.
-  while (ring_.sq_ready() != 0) sched_yield();
+  while (ring_.sq_ready() != 0) usleep(20);
 }
 
 bool Stage::Reap() {
