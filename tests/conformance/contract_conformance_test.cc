@@ -35,21 +35,25 @@ TEST_P(Contract, Holds) {
   const auto& [mode, row] = GetParam();
   const Verdict verdict = Check(row, mode);
   if (!verdict.skipped.empty()) GTEST_SKIP() << verdict.skipped;
-  EXPECT_EQ(verdict.problem, "");
+  EXPECT_TRUE(verdict.problem.empty()) << verdict.problem;
   if (IsFile(row)) {
-    EXPECT_EQ(Check(row, mode, /*slot=*/true).problem, "") << "in a slot";
+    const Verdict in_slot = Check(row, mode, /*slot=*/true);
+    EXPECT_TRUE(in_slot.problem.empty()) << "in a slot: " << in_slot.problem;
   }
 }
 
 // "Statx_result": what a test can be called.
-std::string TestName(
-    const ::testing::TestParamInfo<Contract::ParamType>& info) {
-  const Row& row = std::get<Row>(info.param);
+std::string NameFor(const Row& row) {
   std::string name = row.op + "_" + row.region;
   std::replace_if(
       name.begin(), name.end(),
       [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
   return name;
+}
+
+std::string TestName(
+    const ::testing::TestParamInfo<Contract::ParamType>& info) {
+  return NameFor(std::get<Row>(info.param));
 }
 
 auto EveryRow(Mode mode) {
@@ -78,7 +82,7 @@ Row RowOf(const std::string& op, const std::string& region) {
   for (const Row& row : AllRows()) {
     if (row.op == op && row.region == region) return row;
   }
-  ADD_FAILURE() << "no row " << op << '.' << region;
+  Must(false, "a row of that name");
   return {};
 }
 
@@ -86,7 +90,9 @@ class WrongClass : public ::testing::TestWithParam<Row> {};
 
 TEST_P(WrongClass, IsFound) {
   const Row right = GetParam();
-  ASSERT_EQ(Check(right, Mode::kDefault).problem, "");
+  const Verdict verdict = Check(right, Mode::kDefault);
+  if (!verdict.skipped.empty()) GTEST_SKIP() << verdict.skipped;
+  ASSERT_EQ(verdict.problem, "");
   for (const Until until :
        {Until::kConsumed, Until::kIssued, Until::kCompletion,
         Until::kLastCompletion, Until::kNotification, Until::kUnregistered,
@@ -108,6 +114,14 @@ INSTANTIATE_TEST_SUITE_P(
                       RowOf("AcceptMultishot", "address"),   // last completion
                       RowOf("SendZeroCopy", "buffer"),       // notification
                       RowOf("ProvideBuffers", "buffers")));  // unregistered
+
+TEST(WrongEnd, IsFound) {
+  Row row = RowOf("AcceptMultishot", "fd");
+  row.ends = Until::kCompletion;
+  const Verdict verdict = Check(row, Mode::kDefault);
+  if (!verdict.skipped.empty()) GTEST_SKIP() << verdict.skipped;
+  EXPECT_NE(verdict.problem, "");
+}
 
 TEST(ContractCoverage, FindsWhatIsMissingStaleOrDouble) {
   const auto gaps = [](const std::vector<NamedScript>& scripts,

@@ -185,6 +185,7 @@ std::vector<Row> AllRows() {
     Row row = {};
     row.op = Op::kInfo.name;
     row.since = Op::kInfo.since;
+    row.ends = Op::kInfo.ends;
     AddRows(row, "", raw::RegionsOf<Op>(), rows);
   });
   return rows;
@@ -260,6 +261,14 @@ Verdict Check(const Row& row, Mode mode, bool slot) {
     return {.skipped = "",
             .problem = "with nothing revoked: " + control.outcome + " " +
                        control.trouble + "; expected: " + control.untouched};
+  }
+  const Until ends = control.notified ? Until::kNotification
+                     : control.more   ? Until::kLastCompletion
+                                      : Until::kCompletion;
+  if (ends != row.ends) {
+    return {.skipped = "",
+            .problem = "ends with the " + std::string(NameOf(ends)) + ": " +
+                       control.outcome};
   }
 
   const bool handle = row.access == raw::Access::kHandle;

@@ -18,6 +18,7 @@ namespace escrow::testing {
 struct Row {
   std::string op;      // the name of the type
   const char* since;   // the first Linux release with the operation
+  raw::Until ends;     // the completion that ends the operation
   std::string region;  // "message/msg_iov/iov_base"
   raw::Access access;
   raw::Until until;  // what the contract says
@@ -61,7 +62,8 @@ struct Verdict {
   std::string problem;
 };
 
-// Whether the kernel uses the region of `row` until when it says.
+// Whether the kernel uses the region of `row` until when it says, and the
+// operation ends with the completion that it says.
 //
 // The class is measured, then compared: the latest moment at which the region
 // was missed when it was revoked then. `slot`: with the file in a slot of the
