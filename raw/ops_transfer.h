@@ -144,18 +144,25 @@ struct SendSelected {
 };
 
 // Send of as many buffers of `group` as there are, in their order in the group.
-// The completion names the first; the others follow it, as far as the result,
-// in bytes, reaches. Linux 6.10.
+// A completion names the first; the others follow it, as far as the result, in
+// bytes, reaches. Linux 6.10.
+//
+// With a `length` it does not end there: that much is one completion, with
+// IORING_CQE_F_MORE, and the request goes on with all that is left in the
+// group, or -ENOBUFS when nothing is. When it is cancelled while it waits, the
+// buffers that it has taken are gone from the group, and the completion names
+// only the first.
 struct SendBundle {
   Fd fd;
   BufferGroup<Access::kRead> group;
-  std::uint32_t length = 0;    // bytes at most; 0: what there is
+  std::uint32_t length = 0;    // bytes of the first completion; 0: all
   int flags = 0;               // MSG_*
   std::uint16_t io_flags = 0;  // IORING_RECVSEND_POLL_FIRST
 
-  static constexpr OpInfo kInfo = {IORING_OP_SEND, "SendBundle",
-                                   "send (bundle)",
-                                   "io_uring_prep_send_bundle(3)", "6.10"};
+  static constexpr OpInfo kInfo = {
+      IORING_OP_SEND,  "SendBundle",
+      "send (bundle)", "io_uring_prep_send_bundle(3)",
+      "6.10",          Until::kLastCompletion};
   static constexpr Region kRegions[] = {RegionOf("fd", &SendBundle::fd),
                                         RegionOf("group", &SendBundle::group)};
 
