@@ -241,13 +241,13 @@ bool IsFile(const Row& row) {
 
 Verdict Check(const Row& row, Mode mode, bool slot) {
   for (const NotMeasured& entry : AllNotMeasured()) {
-    if (Matches(entry, row)) return {.skipped = entry.reason, .problem = ""};
+    if (Matches(entry, row)) return {.skipped = entry.reason};
   }
   if (const std::string too_new = TooNew(row, mode); !too_new.empty()) {
-    return {.skipped = too_new, .problem = ""};
+    return {.skipped = too_new};
   }
   const NamedScript* const script = ScriptFor(row);
-  if (script == nullptr) return {.skipped = "", .problem = "not measured"};
+  if (script == nullptr) return {.problem = "not measured"};
   raw::Ring& ring = RingFor(mode, script->setup_flags);
 
   const auto run = [&](Moment moment) {
@@ -255,19 +255,17 @@ Verdict Check(const Row& row, Mode mode, bool slot) {
   };
   const Report control = run(Moment::kNever);
   if (!control.unavailable.empty()) {
-    return {.skipped = control.unavailable, .problem = ""};
+    return {.skipped = control.unavailable};
   }
   if (!control.trouble.empty() || control.outcome != control.untouched) {
-    return {.skipped = "",
-            .problem = "with nothing revoked: " + control.outcome + " " +
+    return {.problem = "with nothing revoked: " + control.outcome + " " +
                        control.trouble + "; expected: " + control.untouched};
   }
   const Until ends = control.notified ? Until::kNotification
                      : control.more   ? Until::kLastCompletion
                                       : Until::kCompletion;
   if (ends != row.ends) {
-    return {.skipped = "",
-            .problem = "ends with the " + std::string(NameOf(ends)) + ": " +
+    return {.problem = "ends with the " + std::string(NameOf(ends)) + ": " +
                        control.outcome};
   }
 
@@ -300,7 +298,7 @@ Verdict Check(const Row& row, Mode mode, bool slot) {
     problem +=
         "\nthe contract says: " + std::string(NameOf(row.until)) + "\n" + log;
   }
-  return {.skipped = "", .problem = problem};
+  return {.problem = problem};
 }
 
 }  // namespace escrow::testing

@@ -31,7 +31,7 @@ std::vector<Row> AllRows();
 struct NamedScript {
   const char* op;
   Script script;
-  // IORING_SETUP_SQE128 and the like, if the operation needs it.
+  // IORING_SETUP_* that the operation needs.
   std::uint32_t setup_flags = 0;
 };
 
@@ -57,9 +57,9 @@ enum class Mode { kDefault, kDeferTaskrun, kSqpoll };
 
 struct Verdict {
   // The row was not measured, and why. Empty if it was.
-  std::string skipped;
+  std::string skipped = {};
   // What contradicts the row. Empty if nothing does.
-  std::string problem;
+  std::string problem = {};
 };
 
 // Whether the kernel uses the region of `row` until when it says, and the
