@@ -173,17 +173,19 @@ class Completions {
     }
 
     // io_uring_cqe_iter_next() knows neither fillers nor that the flag of wide
-    // completions is nobody's on other rings.
+    // completions means nothing on other rings. The ring's flags are read where
+    // they are needed: compilers would keep them in a register for it.
     void Next() noexcept {
       while (iter_.head != iter_.tail) {
-        cqe_ = &iter_.cqes[(iter_.head & iter_.mask) << iter_.shift];
-        ++iter_.head;
+        cqe_ = &iter_.cqes[(iter_.head++ & iter_.mask) << iter_.shift];
         if ((cqe_->flags & (IORING_CQE_F_32 | IORING_CQE_F_SKIP)) == 0)
-            [[likely]]
+            [[likely]] {
           return;
-        if ((ring_->flags & IORING_SETUP_CQE_MIXED) == 0) return;
-        if ((cqe_->flags & IORING_CQE_F_SKIP) == 0) {
-          iter_.head += iter_.head != iter_.tail;
+        }
+        const unsigned mixed =
+            (IO_URING_READ_ONCE(ring_->flags) / IORING_SETUP_CQE_MIXED) & 1;
+        if ((cqe_->flags & IORING_CQE_F_SKIP) == 0 || mixed == 0) {
+          iter_.head += mixed & (iter_.head != iter_.tail);
           return;
         }
       }
