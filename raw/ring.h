@@ -11,8 +11,8 @@
 #include <system_error>
 #include <utility>
 
+#include "escrow/raw/contract.h"
 #include "escrow/raw/error.h"
-#include "escrow/raw/kernel_ptr.h"
 
 // The io_uring instance itself, as liburing has it.
 //
@@ -112,7 +112,7 @@ struct RingOptions {
   // the caller's, and must remain mapped until the ring is destroyed; but as
   // nothing tells when the kernel has ceased to write there, it must never be
   // used for anything else: unmap it. Several rings can share a huge page.
-  KernelPtr<void, Until::kTeardown> memory = nullptr;
+  KernelPtr<void, Until::kTeardown, Access::kReadWrite> memory = nullptr;
   std::size_t memory_size = 0;  // bytes
 };
 
@@ -144,9 +144,9 @@ class [[nodiscard]] EnterResult {
 //
 // Works for all sizes. The second half of a 32-byte completion is
 // `cqe.big_cqe[0]` and `[1]`; there is one on a CQE32 ring, and where `flags`
-// has IORING_CQE_F_32 on a CQE_MIXED one. The fillers of the latter
-// (IORING_CQE_F_SKIP) are left out. On other rings these flags mean nothing: a
-// message of another ring's may have any.
+// has IORING_CQE_F_32 on a CQE_MIXED one. (Elsewhere that flag means nothing: a
+// message from another ring may have any.) Fillers, IORING_CQE_F_SKIP, are left
+// out.
 class Completions {
  public:
   struct End {};
@@ -174,7 +174,8 @@ class Completions {
 
     // io_uring_cqe_iter_next() knows neither fillers nor that the flag of wide
     // completions means nothing on other rings. The ring's flags are read where
-    // they are needed: compilers would keep them in a register for it.
+    // they are needed, and counted with instead of branched on, so that the
+    // loop costs what liburing's costs.
     void Next() noexcept {
       while (iter_.head != iter_.tail) {
         cqe_ = &iter_.cqes[(iter_.head++ & iter_.mask) << iter_.shift];
@@ -184,10 +185,9 @@ class Completions {
         }
         const unsigned mixed =
             (IO_URING_READ_ONCE(ring_->flags) / IORING_SETUP_CQE_MIXED) & 1;
-        if ((cqe_->flags & IORING_CQE_F_SKIP) == 0 || mixed == 0) {
-          iter_.head += mixed & (iter_.head != iter_.tail);
-          return;
-        }
+        const unsigned wide = (cqe_->flags / IORING_CQE_F_32) & 1;
+        iter_.head += mixed & wide & (iter_.head != iter_.tail);
+        if ((cqe_->flags & IORING_CQE_F_SKIP) == 0) return;
       }
       cqe_ = nullptr;
     }

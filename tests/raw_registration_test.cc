@@ -57,7 +57,7 @@ using testing::Pipe;
 using testing::Poll;
 using testing::Queue;
 using testing::Reap;
-using testing::ResultOf;
+using testing::ResultOfPrepared;
 using testing::TemporaryFile;
 
 using Completions = std::vector<Completion>;
@@ -80,7 +80,7 @@ void Write(int fd, std::string_view text) {
 // The first byte of the file in `slot`, or an errno below 0.
 int FirstByteOf(Ring& ring, int slot) {
   char byte = 0;
-  const int result = ResultOf(ring, [&](io_uring_sqe* sqe) {
+  const int result = ResultOfPrepared(ring, [&](io_uring_sqe* sqe) {
     io_uring_prep_read(sqe, slot, &byte, 1, 0);
     sqe->flags |= IOSQE_FIXED_FILE;
   });
@@ -88,7 +88,7 @@ int FirstByteOf(Ring& ring, int slot) {
 }
 
 int ReadFixed(Ring& ring, int fd, void* buffer, unsigned length, int index) {
-  return ResultOf(ring, [&](io_uring_sqe* sqe) {
+  return ResultOfPrepared(ring, [&](io_uring_sqe* sqe) {
     io_uring_prep_read_fixed(sqe, fd, buffer, length, 0, index);
   });
 }
@@ -406,7 +406,7 @@ TEST(RawRegistration, Eventfd) {
   Write(pipe.write_end, "x");
   EXPECT_EQ(Reap(ring), (Completions{{1, 1, 0}}));
   EXPECT_EQ(count(), 0u);
-  EXPECT_EQ(ResultOf(ring,
+  EXPECT_EQ(ResultOfPrepared(ring,
                      [](io_uring_sqe* sqe) {
                        io_uring_prep_nop(sqe);
                        sqe->flags |= IOSQE_ASYNC;
@@ -420,7 +420,7 @@ TEST(RawRegistration, Eventfd) {
 }
 
 int WithPersonality(Ring& ring, std::uint16_t id) {
-  return ResultOf(ring, [&](io_uring_sqe* sqe) {
+  return ResultOfPrepared(ring, [&](io_uring_sqe* sqe) {
     io_uring_prep_nop(sqe);
     sqe->personality = id;
   });
@@ -453,7 +453,7 @@ TEST(RawRegistration, PersonalityWithCapabilities) {
     const __user_cap_data_struct none[2] = {};
     ASSERT_EQ(syscall(SYS_capset, &header, none), 0);
     const auto open_as = [&](std::uint16_t personality) {
-      return ResultOf(ring, [&](io_uring_sqe* sqe) {
+      return ResultOfPrepared(ring, [&](io_uring_sqe* sqe) {
         io_uring_prep_openat(sqe, AT_FDCWD, file.path().c_str(), O_RDONLY, 0);
         sqe->personality = personality;
       });
@@ -748,7 +748,7 @@ TEST(RawFileTable, AllocationRange) {
   EXPECT_EQ(RegisterFileAllocRange(ring, 0, 1), std::errc::invalid_argument);
   ASSERT_FALSE(RegisterFilesSparse(ring, 8));
   const auto open_any = [&] {
-    return ResultOf(ring, [&](io_uring_sqe* sqe) {
+    return ResultOfPrepared(ring, [&](io_uring_sqe* sqe) {
       io_uring_prep_openat_direct(sqe, AT_FDCWD, files.b.path().c_str(),
                                   O_RDONLY, 0, IORING_FILE_INDEX_ALLOC);
     });
@@ -945,7 +945,7 @@ TEST(RawRestrictions, OfARing) {
   EXPECT_FALSE(RegisterFilesSparse(ring, 1));
   ASSERT_FALSE(EnableRings(ring));
   const auto result = [&](std::uint8_t opcode, unsigned flags) {
-    return ResultOf(ring, [&](io_uring_sqe* sqe) {
+    return ResultOfPrepared(ring, [&](io_uring_sqe* sqe) {
       io_uring_prep_rw(opcode, sqe, -1, nullptr, 0, 0);
       sqe->flags = static_cast<std::uint8_t>(flags);
     });
@@ -966,7 +966,7 @@ TEST(RawRestrictions, NothingAllowed) {
   Ring ring = MakeRing(IORING_SETUP_R_DISABLED);
   ASSERT_FALSE(RegisterRestrictions(ring, {}));
   ASSERT_FALSE(EnableRings(ring));
-  EXPECT_EQ(ResultOf(ring, io_uring_prep_nop), -EACCES);
+  EXPECT_EQ(ResultOfPrepared(ring, io_uring_prep_nop), -EACCES);
   EXPECT_EQ(ErrorOf(RegisterPersonality(ring)), std::errc::permission_denied);
 }
 
@@ -994,7 +994,7 @@ TEST(RawRestrictions, OfAThread) {
       // Linux 7.0 has it.
       EXPECT_EQ(error, std::errc::invalid_argument);
     } else {
-      EXPECT_EQ(ResultOf(after,
+      EXPECT_EQ(ResultOfPrepared(after,
                          [](io_uring_sqe* sqe) {
                            io_uring_prep_read(sqe, 0, nullptr, 0, 0);
                          }),
@@ -1019,7 +1019,7 @@ TEST(RawRestrictions, BpfFilters) {
     }
     Ring after = MakeRing();
     for (Ring* filtered : {&ring, &after}) {
-      EXPECT_EQ(ResultOf(*filtered,
+      EXPECT_EQ(ResultOfPrepared(*filtered,
                          [](io_uring_sqe* sqe) {
                            io_uring_prep_read(sqe, 0, nullptr, 0, 0);
                          }),

@@ -4,16 +4,17 @@
 #include <liburing.h>
 
 #include <cerrno>
-#include <chrono>
 #include <cstdint>
 #include <cstdlib>
+#include <expected>
 #include <functional>
 #include <ostream>
-#include <thread>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "escrow/raw/ring.h"
+#include "tests/support.h"
 
 namespace escrow::testing {
 namespace {
@@ -30,19 +31,48 @@ std::vector<Completion> TakeAll(raw::Ring& ring) {
 
 }  // namespace
 
-raw::Ring MakeRing(unsigned setup_flags, unsigned entries) {
-  const raw::RingOptions options = {.entries = entries,
-                                    .setup_flags = setup_flags};
-  auto ring = raw::Ring::Create(options);
-  for (int i = 0; i < 500 && !ring && ring.error().value() == ENOMEM; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    ring = raw::Ring::Create(options);
-  }
+std::expected<raw::Ring, std::error_code> TryMakeRing(
+    const raw::RingOptions& options) {
+  return CreatePatiently([&] { return raw::Ring::Create(options); });
+}
+
+raw::Ring MakeRing(const raw::RingOptions& options) {
+  auto ring = TryMakeRing(options);
   if (!ring) {
     ADD_FAILURE() << ring.error().message();
     std::abort();
   }
   return std::move(*ring);
+}
+
+raw::Ring MakeRing(std::uint32_t setup_flags, std::uint32_t entries) {
+  return MakeRing({.entries = entries, .setup_flags = setup_flags});
+}
+
+bool KernelHasSetupFlags(std::uint32_t flags) {
+  io_uring_query_opcode known = {};
+  io_uring_query_hdr query = {};
+  query.query_op = IO_URING_QUERY_OPCODES;
+  query.query_data = uring_ptr_to_u64(&known);
+  query.size = sizeof(known);
+  if (io_uring_register_query(&query) == 0 && query.result == 0) {
+    return (known.ring_setup_flags & flags) == flags;
+  }
+  return TryMakeRing({.entries = 8, .setup_flags = flags}).has_value();
+}
+
+void PrintTo(const Seen& seen, std::ostream* stream) {
+  *stream << "{" << seen.user_data << ", " << seen.result << "}";
+}
+
+std::vector<Seen> TakeSeen(raw::Ring& ring) {
+  std::vector<Seen> seen;
+  const auto completions = ring.completions();
+  for (const io_uring_cqe& cqe : completions) {
+    seen.push_back({cqe.user_data, cqe.res});
+  }
+  ring.Advance(completions.entries());
+  return seen;
 }
 
 void Queue(raw::Ring& ring, std::uint64_t user_data,
@@ -53,9 +83,9 @@ void Queue(raw::Ring& ring, std::uint64_t user_data,
   io_uring_sqe_set_data64(sqe, user_data);
 }
 
-void PrintTo(const Completion& completion, std::ostream* out) {
-  *out << "{user_data " << completion.user_data << ", result "
-       << completion.result << ", flags " << completion.flags << "}";
+void PrintTo(const Completion& completion, std::ostream* stream) {
+  *stream << "{user_data " << completion.user_data << ", result "
+          << completion.result << ", flags " << completion.flags << "}";
 }
 
 std::vector<Completion> Poll(raw::Ring& ring) {
@@ -68,8 +98,8 @@ std::vector<Completion> Reap(raw::Ring& ring, unsigned count) {
   return TakeAll(ring);
 }
 
-int ResultOf(raw::Ring& ring,
-             const std::function<void(io_uring_sqe*)>& prepare) {
+int ResultOfPrepared(raw::Ring& ring,
+                     const std::function<void(io_uring_sqe*)>& prepare) {
   Queue(ring, /*user_data=*/99, prepare);
   const std::vector<Completion> completions = Reap(ring);
   if (completions.size() != 1 || completions[0].user_data != 99) {
@@ -81,7 +111,7 @@ int ResultOf(raw::Ring& ring,
 }
 
 void ExpectUsable(raw::Ring& ring) {
-  EXPECT_EQ(ResultOf(ring, io_uring_prep_nop), 0);
+  EXPECT_EQ(ResultOfPrepared(ring, io_uring_prep_nop), 0);
 }
 
 }  // namespace escrow::testing
