@@ -15,11 +15,12 @@
 //   static_assert(HeldUntil<Statx>() == Until::kCompletion);
 //   for (const Region& region : RegionsOf<Statx>()) ...
 //
-// The classes were measured: a request is held back behind another one, the
-// region is made inaccessible after the submit, and the completion says whether
-// the kernel missed it. Where they differ from liburing's man pages, the pages
-// are wrong: most say that data passed in a struct need only be valid until the
-// submit, which does not hold for what the kernel writes back.
+// The classes are measured (tests/conformance): a request is held back behind
+// another one, the region is made inaccessible after the submit, and the
+// completion says whether the kernel missed it. Where they differ from
+// liburing's man pages, the pages are wrong: most say that data passed in a
+// struct need only be valid until the submit, which does not hold for what the
+// kernel writes back.
 
 namespace escrow::raw {
 
@@ -35,8 +36,9 @@ enum class Until : std::uint8_t {
 
   // The request has been issued, which for linked, drained or IOSQE_ASYNC
   // requests can be arbitrarily later. Nothing tells when, so in practice it
-  // means kCompletion. The class of handles: descriptor numbers, file slots,
-  // buffer indices.
+  // means the request's end. The class of handles: descriptor numbers, file
+  // slots, buffer indices. (A multishot request looks its buffer group and its
+  // destination up again for every completion.)
   kIssued,
 
   // The request's terminal completion: the one without IORING_CQE_F_MORE.

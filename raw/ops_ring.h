@@ -184,7 +184,7 @@ struct RemoveBuffers {
 // when there is no memory for that; -EBADFD while it is disabled, and for a
 // file that is no ring. Linux 5.18.
 struct MsgRing {
-  Fd ring;
+  KernelHandle<int> ring;  // its descriptor, which cannot be in a slot
   std::int32_t result = 0;
   Required<std::uint64_t> data;
   unsigned flags = 0;  // IORING_MSG_RING_*
@@ -196,10 +196,9 @@ struct MsgRing {
   static constexpr Region kRegions[] = {RegionOf("ring", &MsgRing::ring)};
 
   void Prepare(io_uring_sqe* sqe) const noexcept {
-    io_uring_prep_msg_ring(sqe, ring.number(),
-                           static_cast<std::uint32_t>(result), data, flags);
+    io_uring_prep_msg_ring(sqe, ring, static_cast<std::uint32_t>(result), data,
+                           flags);
     sqe->file_index = cqe_flags;
-    sqe->flags |= ring.sqe_flags();
   }
 };
 
@@ -207,9 +206,9 @@ struct MsgRing {
 // completion there: the slot, or 0, and `data` as its user_data. Result: as
 // that completion's. Linux 6.0.
 struct MsgRingFd {
-  Fd ring;
-  FixedFile source;      // of this ring
-  FileDestination into;  // of the other: a FixedFile or kAnyFixedFile
+  KernelHandle<int> ring;  // its descriptor, which cannot be in a slot
+  FixedFile source;        // of this ring
+  FileDestination into;    // of the other: a FixedFile or kAnyFixedFile
   Required<std::uint64_t> data;
   unsigned flags = 0;  // IORING_MSG_RING_CQE_SKIP: no completion there
 
@@ -224,10 +223,9 @@ struct MsgRingFd {
                                         RegionOf("into", &MsgRingFd::into)};
 
   void Prepare(io_uring_sqe* sqe) const noexcept {
-    io_uring_prep_msg_ring_fd(sqe, ring.number(), static_cast<int>(source.slot),
-                              0, data, flags);
+    io_uring_prep_msg_ring_fd(sqe, ring, static_cast<int>(source.slot), 0, data,
+                              flags);
     sqe->file_index = into.file_index();
-    sqe->flags |= ring.sqe_flags();
   }
 };
 

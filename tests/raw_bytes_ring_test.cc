@@ -94,7 +94,7 @@ TEST_F(RawBytes, RemoveBuffers) {
 
 TEST_F(RawBytes, MsgRing) {
   Compare<MsgRing>([](Random& random, io_uring_sqe* sqe) {
-    const auto ring = random.File();
+    const auto ring = random.Any<int>();
     const auto data = random.Any<std::uint64_t>();
     MsgRing op{.ring = ring, .data = data};
     const auto result = static_cast<unsigned>(random.Optional(op.result));
@@ -103,19 +103,18 @@ TEST_F(RawBytes, MsgRing) {
     if (random.Flip()) {
       op.flags |= IORING_MSG_RING_FLAGS_PASS;
       op.cqe_flags = random.Any<unsigned>();
-      io_uring_prep_msg_ring_cqe_flags(sqe, ring.number, result, data, flags,
+      io_uring_prep_msg_ring_cqe_flags(sqe, ring, result, data, flags,
                                        op.cqe_flags);
     } else {
-      io_uring_prep_msg_ring(sqe, ring.number, result, data, flags);
+      io_uring_prep_msg_ring(sqe, ring, result, data, flags);
     }
-    ring.MarkFixed(sqe);
     return op;
   });
 }
 
 TEST_F(RawBytes, MsgRingFd) {
   Compare<MsgRingFd>([](Random& random, io_uring_sqe* sqe) {
-    const auto ring = random.File();
+    const auto ring = random.Any<int>();
     const auto source = random.Any<std::uint32_t>() % (1u << 20);
     RandomDestination into = random.Destination();
     if (!into.direct) into = {.direct = true, .file_index = 0};
@@ -123,13 +122,12 @@ TEST_F(RawBytes, MsgRingFd) {
     MsgRingFd op{.ring = ring, .source = {source}, .into = into, .data = data};
     const auto flags = random.Optional(op.flags);
     if (into.file_index == IORING_FILE_INDEX_ALLOC) {
-      io_uring_prep_msg_ring_fd_alloc(sqe, ring.number,
-                                      static_cast<int>(source), data, flags);
+      io_uring_prep_msg_ring_fd_alloc(sqe, ring, static_cast<int>(source), data,
+                                      flags);
     } else {
-      io_uring_prep_msg_ring_fd(sqe, ring.number, static_cast<int>(source),
+      io_uring_prep_msg_ring_fd(sqe, ring, static_cast<int>(source),
                                 static_cast<int>(into.file_index), data, flags);
     }
-    ring.MarkFixed(sqe);
     return op;
   });
 }

@@ -154,14 +154,13 @@ TEST_F(RawBytes, PollUpdate) {
 
 TEST_F(RawBytes, EpollCtl) {
   Compare<EpollCtl>([](Random& random, io_uring_sqe* sqe) {
-    const auto epoll = random.File();
+    const auto epoll = random.Any<int>();
     const auto operation = random.Any<int>();
     const auto fd = random.Any<int>();
     EpollCtl op{.epoll = epoll, .operation = operation, .fd = fd};
     const epoll_event* event = nullptr;
     if (random.Flip()) op.event = event = random.Pointer<epoll_event>();
-    io_uring_prep_epoll_ctl(sqe, epoll.number, fd, operation, event);
-    epoll.MarkFixed(sqe);
+    io_uring_prep_epoll_ctl(sqe, epoll, fd, operation, event);
     return op;
   });
 }
