@@ -4,14 +4,13 @@
 #include <string>
 #include <vector>
 
-#include "escrow/raw/ring.h"
+#include "tests/raw_support.h"
 
 // What the tests of the operation types need.
 
 namespace escrow::raw {
 
-// A ring, although the kernel gives the memory of earlier ones back late.
-Ring MakeRing(const RingOptions& options = {.entries = 8});
+using testing::MakeRing;
 
 // The operations for which the test program has no test of their name in
 // `suite`.
