@@ -89,10 +89,10 @@ class BufferRing {
   }
 
   // Registers a ring in `memory`: MemorySize(options.entries) bytes, at the
-  // beginning of a page. The kernel pins them and reads them until Unregister()
-  // (or until the ring is gone). EEXIST when there is such a group, EINVAL for
-  // a number of entries that is not possible.
-  // IORING_REGISTER_PBUF_RING, Linux 5.19.
+  // beginning of a page. The kernel pins them and uses them, for writing too
+  // with IOU_PBUF_RING_INC, until Unregister() or until the ring is gone.
+  // EEXIST when there is such a group, EINVAL for a number of entries that is
+  // not possible. IORING_REGISTER_PBUF_RING, Linux 5.19.
   static std::expected<BufferRing, std::error_code> Register(
       Ring& ring, const BufferRingOptions& options,
       KernelPtr<void, Until::kUnregistered, Access::kReadWrite>

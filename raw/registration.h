@@ -56,15 +56,17 @@ namespace escrow::raw {
 // another ring's or nobody's.
 
 // Undoes RegisterRingFd(). EINVAL when it is not registered. After
-// CloseRingFd() it is what destroys the ring. The destructor does it too.
+// CloseRingFd() nothing can reach the ring any more. The destructor does it
+// too.
 // IORING_UNREGISTER_RING_FDS, Linux 5.18.
 [[nodiscard]] std::error_code UnregisterRingFd(Ring& ring) noexcept;
 
 // Closes the descriptor of a ring that is registered, which frees a slot of the
-// process's descriptor table; from then on only this thread can use the ring,
-// and no call can take it as another ring's target, source or parent. EINVAL
-// when it is not registered, EBADF when it is closed, EOPNOTSUPP before
-// Linux 6.3 (IORING_FEAT_REG_REG_RING).
+// process's descriptor table. From then on only this thread can use the ring,
+// nothing of it can be mapped, and where calls for other rings name it they
+// have to know it as registered (as CloneBuffers() does) or cannot. EINVAL when
+// it is not registered, EBADF when it is closed, EOPNOTSUPP before Linux 6.3
+// (IORING_FEAT_REG_REG_RING).
 [[nodiscard]] std::error_code CloseRingFd(Ring& ring) noexcept;
 
 // Notification by eventfd(2).
