@@ -185,9 +185,12 @@ class Completions {
         }
         const unsigned mixed =
             (IO_URING_READ_ONCE(ring_->flags) / IORING_SETUP_CQE_MIXED) & 1;
-        const unsigned wide = (cqe_->flags / IORING_CQE_F_32) & 1;
-        iter_.head += mixed & wide & (iter_.head != iter_.tail);
-        if ((cqe_->flags & IORING_CQE_F_SKIP) == 0) return;
+        if ((cqe_->flags & IORING_CQE_F_SKIP) == 0) {
+          iter_.head += mixed & (iter_.head != iter_.tail);
+          return;
+        }
+        iter_.head += mixed & (cqe_->flags / IORING_CQE_F_32) &
+                      (iter_.head != iter_.tail);
       }
       cqe_ = nullptr;
     }
