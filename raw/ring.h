@@ -45,52 +45,52 @@ struct RingOptions {
   // adds NO_SQARRAY itself where the kernel has it.
   //
   // Who runs the kernel's side of a completion, and when:
-  //   COOP_TASKRUN     [5.19] no interrupt for it: whenever the thread enters
-  //                    the kernel next. Not with SQPOLL.
-  //   TASKRUN_FLAG     [5.19] taskrun_pending() says that there is some to run.
-  //                    Needs COOP_TASKRUN or DEFER_TASKRUN.
-  //   SINGLE_ISSUER    [6.0] only one thread submits: the one that creates the
-  //                    ring or, with R_DISABLED, enables it. EEXIST in others.
-  //   DEFER_TASKRUN    [6.1] only in waits and GetEvents(); nothing completes
-  //                    without them. Needs SINGLE_ISSUER; not with SQPOLL.
+  //   COOP_TASKRUN   [5.19] not by an interrupt, but when the thread enters the
+  //                  kernel next. Not with SQPOLL.
+  //   TASKRUN_FLAG   [5.19] taskrun_pending() says that there is some to run.
+  //                  Needs COOP_TASKRUN or DEFER_TASKRUN.
+  //   SINGLE_ISSUER  [6.0] only one thread submits: the one that creates the
+  //                  ring or, with R_DISABLED, enables it. EEXIST in others.
+  //   DEFER_TASKRUN  [6.1] only in waits and GetEvents(); nothing completes
+  //                  without them. Needs SINGLE_ISSUER; not with SQPOLL.
   // Polling:
-  //   SQPOLL           [5.1, unprivileged 5.13] a kernel thread submits, and
-  //                    Submit() is a system call only when it sleeps.
-  //   SQ_AFF           [5.1] that thread stays on `sq_thread_cpu`. Needs
-  //   SQPOLL. IOPOLL           [5.1] completions are polled for, by waits and
-  //                    GetEvents(): O_DIRECT reads and writes of devices with
-  //                    poll queues, commands and nops. The others complete with
-  //                    EINVAL, and files without polling with EOPNOTSUPP.
-  //   HYBRID_IOPOLL    [6.13] sleeps a while before it polls. Needs IOPOLL.
+  //   SQPOLL         [5.1, unprivileged 5.13] a kernel thread submits, and
+  //                  Submit() is a system call only when it sleeps.
+  //   SQ_AFF         [5.1] see `sq_thread_cpu`. Needs SQPOLL.
+  //   IOPOLL         [5.1] completions are polled for, in waits and
+  //   GetEvents():
+  //                  for O_DIRECT reads and writes of devices with poll queues,
+  //                  commands and nops. Other operations complete with EINVAL,
+  //                  files that cannot be polled with EOPNOTSUPP.
+  //   HYBRID_IOPOLL  [6.13] sleeps a while before it polls. Needs IOPOLL.
   // Sizes:
-  //   CQSIZE           [5.5] see `completion_entries`.
-  //   CLAMP            [5.6] sizes beyond the limits become the limits.
-  //   SQE128           [5.19] all submission queue entries have 128 bytes.
-  //   SQE_MIXED        [6.19] some have: those of operations that need it,
-  //   which
-  //                    count as two. Not with SQE128.
-  //   CQE32            [5.19] all completions have 32 bytes.
-  //   CQE_MIXED        [6.18] some have, which count as two and are marked with
-  //                    IORING_CQE_F_32. Not with CQE32.
-  //   NO_SQARRAY       [6.6] no indirection between queue and entries.
-  //   SQ_REWIND        [7.0] every submit takes entries from the start of the
-  //                    queue's memory, which stays in the cache. liburing
-  //                    rewinds in every submit: entries that it did not
-  //                    consume are dropped, not kept (see Submit()). Needs
-  //                    NO_SQARRAY; not with SQPOLL.
+  //   CQSIZE         [5.5] see `completion_entries`.
+  //   CLAMP          [5.6] sizes beyond the limits become the limits.
+  //   SQE128         [5.19] all entries to submit have 128 bytes, not 64.
+  //   SQE_MIXED      [6.19] those of operations that need it do, and count as
+  //                  two. Not with SQE128.
+  //   CQE32          [5.19] all completions have 32 bytes, not 16.
+  //   CQE_MIXED      [6.18] some do, which count as two and have the flag
+  //                  IORING_CQE_F_32. Not with CQE32.
+  //   NO_SQARRAY     [6.6] no indirection between queue and entries.
+  //   SQ_REWIND      [7.0] every submit takes its entries from the start of the
+  //                  queue's memory, which stays in the cache, and drops those
+  //                  that it did not consume (see Submit()). Needs NO_SQARRAY;
+  //                  not with SQPOLL.
   // Memory and descriptor:
-  //   NO_MMAP          [6.5] the ring's memory is `memory` or, without, mapped
-  //                    by liburing, in a huge page of 2 MiB (ENOMEM if there is
-  //                    none) if either queue has more than a page.
-  //   REGISTERED_FD_ONLY [6.5] there is no descriptor, only the number that the
-  //                    ring has with the thread that creates it; other threads
-  //                    cannot use or destroy it. Needs NO_MMAP.
+  //   NO_MMAP        [6.5] the ring is in `memory` or, if that is null, in what
+  //                  liburing maps: huge pages of 2 MiB for more than a page of
+  //                  entries, and ENOMEM if there are none.
+  //   REGISTERED_FD_ONLY
+  //                  [6.5] there is no descriptor, only the number that the
+  //                  ring has with the thread that creates it. Other threads
+  //                  cannot use or destroy it. Needs NO_MMAP.
   // Others:
-  //   ATTACH_WQ        [5.6] see `workqueue_ring_fd`.
-  //   R_DISABLED       [5.10] nothing can be submitted (EBADFD) until
-  //                    io_uring_enable_rings(): for registering restrictions
-  //                    and wait regions before.
-  //   SUBMIT_ALL       [5.18] an invalid entry does not end a submit.
+  //   ATTACH_WQ      [5.6] see `workqueue_ring_fd`.
+  //   R_DISABLED     [5.10] nothing can be submitted (EBADFD) until
+  //                  io_uring_enable_rings(): for what has to be registered
+  //                  before, restrictions and wait regions.
+  //   SUBMIT_ALL     [5.18] an invalid entry does not end a submit.
   std::uint32_t setup_flags = 0;
 
   // Of the completion queue; rounded up to a power of two, at least `entries`
@@ -425,8 +425,9 @@ class Ring {
     return (sq_flags() & IORING_SQ_NEED_WAKEUP) != 0;
   }
 
-  // Waits until the SQPOLL thread has consumed an entry of a full queue. 0 at
-  // once on other rings, and when the queue is not full. Linux 5.10.
+  // Waits until the SQPOLL thread has consumed an entry of a full queue, or the
+  // kernel has something else for this thread to do: ask sq_space_left() again.
+  // 0 at once on other rings, and when the queue is not full. Linux 5.10.
   EnterResult WaitForSqSpace() noexcept {
     return EnterResult(io_uring_sqring_wait(&ring_));
   }

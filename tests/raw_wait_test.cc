@@ -296,13 +296,21 @@ TEST(RawWait, ForRoomInThePollingThreadsQueue) {
     while (!ring.TryPush(Nop{}, i)) {
       ASSERT_TRUE(ring.Submit());
       ASSERT_TRUE(ring.WaitForSqSpace());
-      EXPECT_NE(ring.sq_space_left(), 0u);
     }
     TakeSeen(ring);
   }
   Ring plain = MakeRing({.entries = 1});
   plain.Push(Nop{}, 1);
   EXPECT_EQ(*plain.WaitForSqSpace(), 0u);
+
+  testing::ExpectChildSucceeds([] {
+    Ring full = MakeRing({.entries = 2, .setup_flags = IORING_SETUP_SQPOLL});
+    testing::MakeEnterFail(EPERM);
+    full.Push(Nop{}, 1);
+    EXPECT_EQ(*full.WaitForSqSpace(), 0u);
+    full.Push(Nop{}, 2);
+    EXPECT_EQ(full.WaitForSqSpace().error_number(), EPERM);
+  });
 }
 
 TEST(RawWait, WithoutIowait) {
