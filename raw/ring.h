@@ -57,11 +57,10 @@ struct RingOptions {
   //   SQPOLL         [5.1, unprivileged 5.13] a kernel thread submits, and
   //                  Submit() is a system call only when it sleeps.
   //   SQ_AFF         [5.1] see `sq_thread_cpu`. Needs SQPOLL.
-  //   IOPOLL         [5.1] completions are polled for, in waits and
-  //   GetEvents():
-  //                  for O_DIRECT reads and writes of devices with poll queues,
-  //                  commands and nops. Other operations complete with EINVAL,
-  //                  files that cannot be polled with EOPNOTSUPP.
+  //   IOPOLL         [5.1] waits and GetEvents() poll for completions: those of
+  //                  O_DIRECT reads and writes of devices with poll queues, of
+  //                  commands and of nops. Other operations complete with
+  //                  EINVAL, files that cannot be polled with EOPNOTSUPP.
   //   HYBRID_IOPOLL  [6.13] sleeps a while before it polls. Needs IOPOLL.
   // Sizes:
   //   CQSIZE         [5.5] see `completion_entries`.
@@ -380,6 +379,7 @@ class Ring {
 #ifndef NDEBUG
       if (ring_ != nullptr) ring_->reservation_open_ = false;
 #endif
+      ring_ = nullptr;
     }
 
     Ring* ring_;
