@@ -425,9 +425,9 @@ class Ring {
     return (sq_flags() & IORING_SQ_NEED_WAKEUP) != 0;
   }
 
-  // Waits until the SQPOLL thread has consumed an entry of a full queue, or the
-  // kernel has something else for this thread to do: ask sq_space_left() again.
-  // 0 at once on other rings, and when the queue is not full. Linux 5.10.
+  // Waits until the SQPOLL thread has taken an entry of a full queue, which can
+  // be a moment before the queue shows it: ask sq_space_left() again. 0 at once
+  // on other rings, and when the queue is not full. Linux 5.10.
   EnterResult WaitForSqSpace() noexcept {
     return EnterResult(io_uring_sqring_wait(&ring_));
   }

@@ -65,7 +65,7 @@ bool Engine::MakeRoom(Record& record) {
     // The wait ends when the kernel's thread has taken an entry, which is a
     // moment before it says so in the queue's head.
     while (submitted && ring_->sq_space_left() == 0) {
-      submitted = raw::EnterResult(io_uring_sqring_wait(ring_->get()));
+      submitted = ring_->WaitForSqSpace();
     }
   } else if (ring_->sq_space_left() == 0) {
     // Kernels answer EBUSY while completions wait for room.

@@ -18,8 +18,8 @@ namespace {
 
 using testing::KernelHasSetupFlags;
 using testing::MakeRing;
-using testing::TakeSeen;
 using testing::Seen;
+using testing::TakeSeen;
 
 static_assert(std::ranges::input_range<Completions>);
 

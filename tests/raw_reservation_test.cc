@@ -15,8 +15,8 @@ namespace escrow::raw {
 namespace {
 
 using testing::MakeRing;
-using testing::TakeSeen;
 using testing::Seen;
+using testing::TakeSeen;
 
 // Needs 128 bytes, of which it writes the last.
 struct Big {
@@ -88,7 +88,8 @@ TEST(Reservation, AllOrNothing) {
   EXPECT_EQ(ring.sq_space_left(), 0u);
   EXPECT_FALSE(ring.Reserve(1));
   ASSERT_EQ(*ring.SubmitAndWait(4), 4u);
-  EXPECT_EQ(TakeSeen(ring), (std::vector<Seen>{{1, 0}, {2, 0}, {3, 0}, {4, 0}}));
+  EXPECT_EQ(TakeSeen(ring),
+            (std::vector<Seen>{{1, 0}, {2, 0}, {3, 0}, {4, 0}}));
 }
 
 TEST(Reservation, AcrossTheWrap) {

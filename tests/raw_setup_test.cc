@@ -33,9 +33,9 @@ namespace {
 
 using testing::KernelHasSetupFlags;
 using testing::MakeRing;
-using testing::TakeSeen;
 using testing::ResultOf;
 using testing::Seen;
+using testing::TakeSeen;
 using testing::TryMakeRing;
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
@@ -461,7 +461,8 @@ TEST(RawSetup, Rewinds) {
     EXPECT_EQ(ring->get()->sq.sqes[2].user_data, i + 2);
     EXPECT_EQ(*ring->SubmitAndWait(3), 3u);
     EXPECT_EQ(ring->sq_space_left(), 4u);
-    EXPECT_EQ(TakeSeen(*ring), (std::vector<Seen>{{i, 0}, {i + 1, 0}, {i + 2, 0}}));
+    EXPECT_EQ(TakeSeen(*ring),
+              (std::vector<Seen>{{i, 0}, {i + 1, 0}, {i + 2, 0}}));
   }
 }
 
