@@ -3,6 +3,7 @@
 
 #include <liburing.h>
 
+#include <atomic>
 #include <cassert>
 #include <csignal>
 #include <cstddef>
@@ -172,9 +173,7 @@ class Completions {
     }
 
     // io_uring_cqe_iter_next() knows neither fillers nor that the flag of wide
-    // completions means nothing on other rings. The ring's flags are read where
-    // they are needed, and counted with instead of branched on, so that the
-    // loop costs what liburing's costs.
+    // completions means nothing on other rings.
     void Next() noexcept {
       while (iter_.head != iter_.tail) {
         cqe_ = &iter_.cqes[(iter_.head++ & iter_.mask) << iter_.shift];
@@ -182,14 +181,15 @@ class Completions {
             [[likely]] {
           return;
         }
-        const unsigned mixed =
-            (IO_URING_READ_ONCE(ring_->flags) / IORING_SETUP_CQE_MIXED) & 1;
-        if ((cqe_->flags & IORING_CQE_F_SKIP) == 0) {
-          iter_.head += mixed & (iter_.head != iter_.tail);
-          return;
+        // Keeps compilers from reading the ring's flags ahead of the loop,
+        // which would cost every batch a register that is rarely needed.
+        std::atomic_signal_fence(std::memory_order_acquire);
+        if ((cqe_->flags & IORING_CQE_F_32) != 0 &&
+            (ring_->flags & IORING_SETUP_CQE_MIXED) != 0 &&
+            iter_.head != iter_.tail) {
+          ++iter_.head;
         }
-        iter_.head += mixed & (cqe_->flags / IORING_CQE_F_32) &
-                      (iter_.head != iter_.tail);
+        if ((cqe_->flags & IORING_CQE_F_SKIP) == 0) return;
       }
       cqe_ = nullptr;
     }
