@@ -1,11 +1,10 @@
 // usage: instructions WORKLOAD [--json] [--check]
 //
 // Prints how many user-space instructions an operation costs, by the
-// implementation that runs it. Each cell is the slope between two runs of
-// different length under callgrind, so that start-up and tear-down cancel.
+// implementation that runs it: what callgrind counts while its loop runs.
 //
 //   --json   one object a line instead of the table
-//   --check  fail if escrow::raw costs more than liburing does
+//   --check  fail if escrow::raw costs over an instruction more than liburing
 
 #include <fcntl.h>
 #include <liburing.h>
@@ -34,12 +33,13 @@
 namespace escrow::bench {
 namespace {
 
-// Operations in the two runs; multiples of all batches.
-constexpr std::uint64_t kShort = 3200;
-constexpr std::uint64_t kLong = 16000;
+// Of each cell; a multiple of what is started in any round, and so many that
+// the way into the loop and out of it does not show.
+constexpr std::uint64_t kOperations = 25600;
 
-// What --check lets pass: code of the same quality is not the same code.
-constexpr double kTolerance = 1;
+// What --check lets pass, in instructions: code of the same quality is not the
+// same code. The hundredth is for what precedes and follows the loop.
+constexpr double kTolerance = 1 + 0.01;
 
 struct Options {
   std::string workload;
@@ -106,38 +106,40 @@ int RunProgram(std::vector<std::string> arguments) {
   return status;
 }
 
-// The instructions of a whole run, from callgrind's profile.
-std::optional<std::uint64_t> ReadTotal(const std::string& path) {
+// The instructions of each profile in a file of callgrind's.
+std::vector<std::uint64_t> ReadTotals(const std::string& path) {
+  std::vector<std::uint64_t> totals;
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);) {
     std::istringstream fields(line);
     std::string key;
     std::uint64_t count;
     fields >> key;
-    if ((key == "summary:" || key == "totals:") && fields >> count) {
-      return count;
-    }
+    if (key == "totals:" && fields >> count) totals.push_back(count);
   }
-  return std::nullopt;
+  return totals;
 }
 
-std::optional<std::uint64_t> CountRun(const std::string& workload,
-                                      const std::string& directory,
-                                      Implementation implementation,
-                                      Operation operation, unsigned batch,
-                                      std::uint64_t operations) {
+struct CellCount {
+  Cell cell;
+  double instructions;  // per operation
+};
+
+// What each cell costs, in the order of Cells().
+std::optional<std::vector<CellCount>> Count(const std::string& workload,
+                                            const std::string& directory) {
   const std::string profile = directory + "/profile";
   const std::string log = directory + "/log";
   const int status = RunProgram({
       "valgrind",
       "--tool=callgrind",
+      "--toggle-collect=escrow_bench_counted",
+      "--dump-after=escrow_bench_counted",
+      "--combine-dumps=yes",
       "--callgrind-out-file=" + profile,
       "--log-file=" + log,
       workload,
-      NameOf(implementation),
-      NameOf(operation),
-      std::to_string(batch),
-      std::to_string(operations / batch),
+      std::to_string(kOperations),
   });
   if (status == -ENOENT) {
     std::fputs("instructions: there is no valgrind: apt-get install valgrind\n",
@@ -150,17 +152,23 @@ std::optional<std::uint64_t> CountRun(const std::string& workload,
                  error.message().c_str());
     return std::nullopt;
   }
-  const auto total =
-      status == 0 ? ReadTotal(profile) : std::optional<std::uint64_t>();
-  if (!total) {
+  const std::vector<Cell> cells = Cells();
+  const std::vector<std::uint64_t> totals = ReadTotals(profile);
+  // Callgrind writes another one at the end of the program.
+  if (status != 0 || totals.size() != cells.size() + 1) {
     std::fprintf(stderr,
-                 "instructions: %s of %s in batches of %u failed (wait status "
-                 "0x%x); valgrind says:\n",
-                 NameOf(operation), NameOf(implementation), batch,
-                 static_cast<unsigned>(status));
+                 "instructions: the workload failed (wait status 0x%x, %zu "
+                 "profiles for %zu loops); valgrind says:\n",
+                 static_cast<unsigned>(status), totals.size(), cells.size());
     if (std::ifstream said(log); said.peek() != EOF) std::cerr << said.rdbuf();
+    return std::nullopt;
   }
-  return total;
+  std::vector<CellCount> counts;
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    counts.push_back({cells[i], static_cast<double>(totals[i]) /
+                                    static_cast<double>(kOperations)});
+  }
+  return counts;
 }
 
 std::string Names(std::uint32_t flags) {
@@ -184,6 +192,63 @@ std::string Names(std::uint32_t flags) {
   return names;
 }
 
+void PrintTable(const std::vector<CellCount>& counts, std::uint32_t flags) {
+  const bool registered = (flags & IORING_SETUP_SINGLE_ISSUER) != 0;
+  std::printf(
+      "ring: %u entries, setup flags 0x%x (%s)%s\n"
+      "user-space instructions per operation:\n"
+      "%-10s %6s %10s %10s %10s %10s",
+      kEntries, flags, Names(flags).c_str(),
+      registered ? ", registered descriptor" : "", "operation", "batch",
+      "liburing", "raw", "- liburing", "safe");
+  double liburing = 0;
+  for (const auto& [cell, instructions] : counts) {
+    switch (cell.implementation) {
+      case Implementation::kLiburing:
+        liburing = instructions;
+        std::printf("\n%-10s %6u %10.1f", NameOf(cell.operation), cell.batch,
+                    instructions);
+        break;
+      case Implementation::kRaw:
+        std::printf(" %10.1f %+10.1f", instructions,
+                    // Not "-0.0".
+                    std::round((instructions - liburing) * 10) / 10 + 0.0);
+        break;
+      case Implementation::kSafe:
+        std::printf(" %10.1f", instructions);
+        break;
+    }
+  }
+  std::putchar('\n');
+}
+
+void PrintJson(const std::vector<CellCount>& counts) {
+  for (const auto& [cell, instructions] : counts) {
+    std::printf(R"({"operation": "%s", "batch": %u, "implementation": "%s", )"
+                R"("instructions": %.2f})"
+                "\n",
+                NameOf(cell.operation), cell.batch, NameOf(cell.implementation),
+                instructions);
+  }
+}
+
+bool Check(const std::vector<CellCount>& counts) {
+  bool good = true;
+  double liburing = 0;
+  for (const auto& [cell, instructions] : counts) {
+    if (cell.implementation == Implementation::kLiburing) {
+      liburing = instructions;
+    } else if (cell.implementation == Implementation::kRaw &&
+               instructions > liburing + kTolerance) {
+      good = false;
+      std::fprintf(stderr,
+                   "instructions: %s costs %.2f more than with liburing\n",
+                   NameOf(cell).c_str(), instructions - liburing);
+    }
+  }
+  return good;
+}
+
 int Main(int argc, char** argv) {
   const std::optional<Options> options = Parse(argc, argv);
   if (!options) {
@@ -201,69 +266,15 @@ int Main(int argc, char** argv) {
     return 1;
   }
 
-  if (!options->json) {
-    const bool registered = (*flags & IORING_SETUP_SINGLE_ISSUER) != 0;
-    std::printf(
-        "ring: %u entries, setup flags 0x%x (%s)%s\n"
-        "user-space instructions per operation:\n"
-        "%-10s%6s  %-10s%14s%14s\n",
-        kEntries, *flags, Names(*flags).c_str(),
-        registered ? ", registered descriptor" : "", "operation", "batch", "",
-        "instructions", "- liburing");
+  const auto counts = Count(options->workload, directory.path());
+  if (!counts) return 1;
+  if (options->json) {
+    PrintJson(*counts);
+  } else {
+    PrintTable(*counts, *flags);
   }
-  const bool progress = ::isatty(STDERR_FILENO) != 0;
-  bool exceeded = false;
-  for (const Operation operation : kOperations) {
-    for (const unsigned batch : kBatches) {
-      double liburing = 0;
-      for (const Implementation implementation : kImplementations) {
-        if (progress) {
-          std::fprintf(stderr, "%s, batches of %u, %s ...\033[K\r",
-                       NameOf(operation), batch, NameOf(implementation));
-        }
-        std::uint64_t totals[2];
-        for (std::size_t i = 0; i < 2; ++i) {
-          const auto total =
-              CountRun(options->workload, directory.path(), implementation,
-                       operation, batch, i == 0 ? kShort : kLong);
-          if (!total) return 1;
-          totals[i] = *total;
-        }
-        const double instructions =
-            (static_cast<double>(totals[1]) - static_cast<double>(totals[0])) /
-            static_cast<double>(kLong - kShort);
-        if (implementation == Implementation::kLiburing) {
-          liburing = instructions;
-        }
-        if (progress) std::fputs("\033[K", stderr);
-        if (options->json) {
-          std::printf(
-              R"({"operation": "%s", "batch": %u, "implementation": "%s", )"
-              R"("instructions": %.2f})"
-              "\n",
-              NameOf(operation), batch, NameOf(implementation), instructions);
-        } else if (implementation == Implementation::kLiburing) {
-          std::printf("%-10s%6u  %-10s%14.1f\n", NameOf(operation), batch,
-                      NameOf(implementation), instructions);
-        } else {
-          std::printf("%-10s%6s  %-10s%14.1f%+14.1f\n", "", "",
-                      NameOf(implementation), instructions,
-                      // Not "-0.0".
-                      std::round((instructions - liburing) * 10) / 10 + 0.0);
-        }
-        std::fflush(stdout);
-        if (options->check && implementation == Implementation::kRaw &&
-            instructions > liburing + kTolerance) {
-          exceeded = true;
-          std::fprintf(stderr,
-                       "instructions: %s in batches of %u costs raw %.2f more "
-                       "than liburing\n",
-                       NameOf(operation), batch, instructions - liburing);
-        }
-      }
-    }
-  }
-  return exceeded ? 1 : 0;
+  std::fflush(stdout);
+  return options->check && !Check(*counts) ? 1 : 0;
 }
 
 }  // namespace

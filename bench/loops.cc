@@ -1,6 +1,9 @@
 #include "bench/loops.h"
 
 #include <liburing.h>
+#include <linux/filter.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -9,19 +12,17 @@
 #include <cstdlib>
 #include <expected>
 #include <memory>
-#include <span>
 #include <string>
 #include <system_error>
 #include <utility>
 #include <vector>
 
 #include "bench/liburing_loops.h"
+#include "bench/raw_loops.h"
+#include "bench/safe_loops.h"
 #include "escrow/ownership/buffer.h"
 #include "escrow/ownership/descriptor.h"
-#include "escrow/raw/ops.h"
 #include "escrow/raw/ring.h"
-#include "escrow/safe/operation.h"
-#include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
 
 namespace escrow::bench {
@@ -34,6 +35,14 @@ using Made = std::expected<std::unique_ptr<Loop>, std::error_code>;
 std::unexpected<std::error_code> Failure(int error) {
   return std::unexpected(std::error_code(error, std::system_category()));
 }
+
+// What operations work on; what a loop has no use for is empty.
+struct Inputs {
+  Descriptor file;
+  Descriptor socket;
+  Descriptor peer;  // what `socket` is connected to
+  std::vector<char> memory;
+};
 
 std::expected<Descriptor, std::error_code> CachedFile(unsigned blocks) {
   const char* const directory = std::getenv("TMPDIR");
@@ -53,144 +62,177 @@ std::expected<Descriptor, std::error_code> CachedFile(unsigned blocks) {
   return file;
 }
 
-// liburing
+// Has `socket` discard what is sent to it, which the sender does not notice: a
+// loop may send for ever, without anybody who receives.
+std::error_code DiscardAll(const Descriptor& socket) {
+  sock_filter accept_nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+  const sock_fprog filter = {.len = 1, .filter = &accept_nothing};
+  if (::setsockopt(socket.number(), SOL_SOCKET, SO_ATTACH_FILTER, &filter,
+                   sizeof filter) < 0) {
+    return {errno, std::system_category()};
+  }
+  return {};
+}
 
-class LiburingLoop : public Loop {
+// Received with MSG_PEEK, one datagram is there for ever: a loop may receive
+// without anybody who sends.
+constexpr int kRecvFlags = MSG_PEEK;
+
+std::error_code SendOne(const Descriptor& socket) {
+  const char message[kMessageSize] = {};
+  if (::send(socket.number(), message, sizeof message, 0) < 0) {
+    return {errno, std::system_category()};
+  }
+  return {};
+}
+
+std::expected<Inputs, std::error_code> MakeInputs(Operation operation,
+                                                  unsigned batch) {
+  Inputs inputs;
+  switch (operation) {
+    case Operation::kNop:
+    case Operation::kLinked:
+      break;
+    case Operation::kRead:
+    case Operation::kReadFixed: {
+      auto file = CachedFile(batch);
+      if (!file) return std::unexpected(file.error());
+      inputs.file = std::move(*file);
+      inputs.memory.resize(std::size_t{batch} * kBlockSize);
+      break;
+    }
+    case Operation::kSend:
+    case Operation::kRecv: {
+      int ends[2];
+      if (::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends) < 0) {
+        return Failure(errno);
+      }
+      inputs.socket = Descriptor::Adopt(ends[0]);
+      inputs.peer = Descriptor::Adopt(ends[1]);
+      if (const std::error_code error = operation == Operation::kSend
+                                            ? DiscardAll(inputs.peer)
+                                            : SendOne(inputs.peer)) {
+        return std::unexpected(error);
+      }
+      inputs.memory.resize(std::size_t{batch} * kMessageSize);
+      break;
+    }
+  }
+  return inputs;
+}
+
+// 0 or a negated errno.
+int RegisterBlocks(io_uring* ring, std::vector<char>& memory) {
+  std::vector<iovec> blocks;
+  for (std::size_t offset = 0; offset < memory.size(); offset += kBlockSize) {
+    blocks.push_back({memory.data() + offset, kBlockSize});
+  }
+  return io_uring_register_buffers(ring, blocks.data(),
+                                   static_cast<unsigned>(blocks.size()));
+}
+
+class LiburingLoop final : public Loop {
  public:
-  LiburingLoop(unsigned batch, Descriptor file)
-      : batch_(batch),
-        file_(std::move(file)),
-        blocks_(file_.valid() ? std::size_t{batch} * kBlockSize : 0) {}
+  static Made Make(const Cell& cell, std::uint32_t flags, Inputs inputs) {
+    auto loop = std::make_unique<LiburingLoop>(cell, std::move(inputs));
+    int result = liburing_create(&loop->ring_, kEntries, flags);
+    if (result < 0) return Failure(-result);
+    loop->created_ = true;
+    if (cell.operation == Operation::kReadFixed) {
+      result = RegisterBlocks(&loop->ring_, loop->inputs_.memory);
+      if (result < 0) return Failure(-result);
+    }
+    return loop;
+  }
+
+  LiburingLoop(const Cell& cell, Inputs inputs)
+      : cell_(cell), inputs_(std::move(inputs)) {}
   ~LiburingLoop() override {
     if (created_) io_uring_queue_exit(&ring_);
   }
 
-  int Create(std::uint32_t flags) {
-    const int result = liburing_create(&ring_, kEntries, flags);
-    created_ = result == 0;
-    return result;
-  }
-
   int Run(std::uint64_t rounds) override {
-    if (!file_.valid()) return liburing_nop(&ring_, batch_, rounds);
-    return liburing_read(&ring_, file_.number(), blocks_.data(), batch_,
-                         rounds);
+    char* const memory = inputs_.memory.data();
+    switch (cell_.operation) {
+      case Operation::kNop:
+        return liburing_nop(&ring_, cell_.batch, rounds);
+      case Operation::kRead:
+        return liburing_read(&ring_, inputs_.file.number(), memory, cell_.batch,
+                             rounds);
+      case Operation::kReadFixed:
+        return liburing_read_fixed(&ring_, inputs_.file.number(), memory,
+                                   cell_.batch, rounds);
+      case Operation::kSend:
+        return liburing_send(&ring_, inputs_.socket.number(), memory,
+                             cell_.batch, rounds);
+      case Operation::kRecv:
+        return liburing_recv(&ring_, inputs_.socket.number(), memory,
+                             kRecvFlags, cell_.batch, rounds);
+      case Operation::kLinked:
+        return liburing_linked(&ring_, cell_.batch, rounds);
+    }
+    return -EINVAL;
   }
 
  private:
-  unsigned batch_;
-  Descriptor file_;
-  std::vector<char> blocks_;
+  Cell cell_;
+  Inputs inputs_;
   io_uring ring_;
   bool created_ = false;
 };
 
-Made MakeLiburing(unsigned batch, Descriptor file, std::uint32_t flags) {
-  auto loop = std::make_unique<LiburingLoop>(batch, std::move(file));
-  if (const int result = loop->Create(flags); result < 0) {
-    return Failure(-result);
-  }
-  return loop;
-}
-
-// escrow::raw
-
-std::expected<raw::Ring, std::error_code> CreateRaw(std::uint32_t flags) {
-  auto ring = raw::Ring::Create({.entries = kEntries, .setup_flags = flags});
-  if (ring && (flags & IORING_SETUP_SINGLE_ISSUER) != 0) {
-    if (const std::error_code error = ring->RegisterRingFd()) {
-      return std::unexpected(error);
-    }
-  }
-  return ring;
-}
-
-class RawNop final : public Loop {
+class RawLoop final : public Loop {
  public:
-  RawNop(raw::Ring ring, unsigned batch)
-      : ring_(std::move(ring)), batch_(batch) {}
+  static Made Make(const Cell& cell, std::uint32_t flags, Inputs inputs) {
+    auto ring = raw::Ring::Create({.entries = kEntries, .setup_flags = flags});
+    if (!ring) return std::unexpected(ring.error());
+    if ((flags & IORING_SETUP_SINGLE_ISSUER) != 0) {
+      if (const std::error_code error = ring->RegisterRingFd()) {
+        return std::unexpected(error);
+      }
+    }
+    if (cell.operation == Operation::kReadFixed) {
+      const int result = RegisterBlocks(ring->get(), inputs.memory);
+      if (result < 0) return Failure(-result);
+    }
+    return std::make_unique<RawLoop>(cell, std::move(*ring), std::move(inputs));
+  }
+
+  RawLoop(const Cell& cell, raw::Ring ring, Inputs inputs)
+      : cell_(cell), inputs_(std::move(inputs)), ring_(std::move(ring)) {}
 
   int Run(std::uint64_t rounds) override {
-    return Rounds(ring_, batch_, rounds);
+    char* const memory = inputs_.memory.data();
+    switch (cell_.operation) {
+      case Operation::kNop:
+        return RawNop(ring_, cell_.batch, rounds);
+      case Operation::kRead:
+        return RawRead(ring_, inputs_.file.number(), memory, cell_.batch,
+                       rounds);
+      case Operation::kReadFixed:
+        return RawReadFixed(ring_, inputs_.file.number(), memory, cell_.batch,
+                            rounds);
+      case Operation::kSend:
+        return RawSend(ring_, inputs_.socket.number(), memory, cell_.batch,
+                       rounds);
+      case Operation::kRecv:
+        return RawRecv(ring_, inputs_.socket.number(), memory, kRecvFlags,
+                       cell_.batch, rounds);
+      case Operation::kLinked:
+        return RawLinked(ring_, cell_.batch, rounds);
+    }
+    return -EINVAL;
   }
 
  private:
-  // Its parameters are those of the C function: a member would be loaded again
-  // after each store into the ring.
-  static int Rounds(raw::Ring& ring, unsigned batch, std::uint64_t rounds) {
-    for (; rounds > 0; --rounds) {
-      for (unsigned i = 0; i < batch; ++i) {
-        if (!ring.TryPush(raw::Nop{}, i)) return -EBUSY;
-      }
-      const raw::EnterResult submitted = ring.SubmitAndWait(batch);
-      if (!submitted) return -submitted.error_number();
-
-      unsigned count = 0;
-      for (const io_uring_cqe& cqe : ring.completions()) {
-        if (cqe.res < 0) return cqe.res;
-        ++count;
-      }
-      ring.Advance(count);
-      if (count != batch) return -EIO;
-    }
-    return 0;
-  }
-
+  Cell cell_;
+  Inputs inputs_;
   raw::Ring ring_;
-  unsigned batch_;
 };
 
-class RawRead final : public Loop {
+class SafeNopLoop final : public Loop {
  public:
-  RawRead(raw::Ring ring, unsigned batch, Descriptor file)
-      : ring_(std::move(ring)),
-        batch_(batch),
-        file_(std::move(file)),
-        blocks_(std::size_t{batch} * kBlockSize) {}
-
-  int Run(std::uint64_t rounds) override {
-    return Rounds(ring_, file_.number(), blocks_.data(), batch_, rounds);
-  }
-
- private:
-  static int Rounds(raw::Ring& ring, int file, char* blocks, unsigned batch,
-                    std::uint64_t rounds) {
-    for (; rounds > 0; --rounds) {
-      for (unsigned i = 0; i < batch; ++i) {
-        const std::uint64_t offset = std::uint64_t{i} * kBlockSize;
-        if (!ring.TryPush(raw::Read{.fd = file,
-                                    .buffer = blocks + offset,
-                                    .length = kBlockSize,
-                                    .offset = offset},
-                          i)) {
-          return -EBUSY;
-        }
-      }
-      const raw::EnterResult submitted = ring.SubmitAndWait(batch);
-      if (!submitted) return -submitted.error_number();
-
-      unsigned count = 0;
-      for (const io_uring_cqe& cqe : ring.completions()) {
-        if (cqe.res != kBlockSize) return cqe.res < 0 ? cqe.res : -EIO;
-        ++count;
-      }
-      ring.Advance(count);
-      if (count != batch) return -EIO;
-    }
-    return 0;
-  }
-
-  raw::Ring ring_;
-  unsigned batch_;
-  Descriptor file_;
-  std::vector<char> blocks_;
-};
-
-// escrow::safe
-
-class SafeNop final : public Loop {
- public:
-  SafeNop(safe::Ring ring, unsigned batch) : ring_(std::move(ring)) {
+  SafeNopLoop(safe::Ring ring, unsigned batch) : ring_(std::move(ring)) {
     for (unsigned i = 0; i < batch; ++i) {
       operations_.push_back(ring_.Nop());
       std::move(operations_.back()).Detach();
@@ -198,86 +240,110 @@ class SafeNop final : public Loop {
   }
 
   int Run(std::uint64_t rounds) override {
-    return Rounds(ring_, operations_, rounds);
+    return SafeNop(ring_, operations_, rounds);
   }
 
  private:
-  using Handle = safe::Operation<safe::Result<void>>;
-
-  static int Rounds(safe::Ring& ring, std::span<Handle> operations,
-                    std::uint64_t rounds) {
-    for (; rounds > 0; --rounds) {
-      for (Handle& operation : operations) operation = ring.Nop();
-      for (Handle& operation : operations) {
-        const auto result = ring.Wait(std::move(operation));
-        if (!result) return -result.error().value();
-      }
-    }
-    return 0;
-  }
-
   safe::Ring ring_;
-  std::vector<Handle> operations_;  // moved from between the rounds
+  std::vector<SafeNopOperation> operations_;  // moved from between the rounds
 };
 
-class SafeRead final : public Loop {
+class SafeReadLoop final : public Loop {
  public:
-  SafeRead(safe::Ring ring, Descriptor file, std::vector<Buffer> buffers)
+  SafeReadLoop(safe::Ring ring, Descriptor file, std::vector<Buffer> buffers)
       : ring_(std::move(ring)),
         file_(std::move(file)),
         buffers_(std::move(buffers)) {
-    // Not a Read(), of which a second one keeps the first from being inlined.
     for (std::size_t i = 0; i < buffers_.size(); ++i) {
-      operations_.push_back(ring_.Write(file_, Buffer(), 0));
+      operations_.push_back(ring_.Read(file_, Buffer(), 0));
       std::move(operations_.back()).Detach();
     }
   }
 
   int Run(std::uint64_t rounds) override {
-    return Rounds(ring_, operations_, file_, buffers_.data(), rounds);
+    return SafeRead(ring_, file_, buffers_.data(), operations_, rounds);
   }
 
  private:
-  using Handle = safe::Operation<safe::Transfer<Buffer>>;
-
-  static int Rounds(safe::Ring& ring, std::span<Handle> operations,
-                    const Descriptor& file, Buffer* buffers,
-                    std::uint64_t rounds) {
-    for (; rounds > 0; --rounds) {
-      for (std::size_t i = 0; i < operations.size(); ++i) {
-        operations[i] = ring.Read(file, std::move(buffers[i]), i * kBlockSize);
-      }
-      for (std::size_t i = 0; i < operations.size(); ++i) {
-        auto [size, buffer] = ring.Wait(std::move(operations[i]));
-        buffers[i] = std::move(buffer);
-        if (!size) return -size.error().value();
-        if (*size != kBlockSize) return -EIO;
-      }
-    }
-    return 0;
-  }
-
   safe::Ring ring_;
   Descriptor file_;
   std::vector<Buffer> buffers_;
-  std::vector<Handle> operations_;  // moved from between the rounds
+  std::vector<SafeReadOperation> operations_;  // moved from between the rounds
 };
 
-Made MakeSafe(unsigned batch, Descriptor file, std::uint32_t flags) {
+Made MakeSafe(const Cell& cell, std::uint32_t flags, Inputs inputs) {
   auto ring = safe::Ring::Create({.entries = kEntries, .setup_flags = flags});
   if (!ring) return std::unexpected(ring.error());
-  if (!file.valid()) return std::make_unique<SafeNop>(std::move(*ring), batch);
+  if (cell.operation == Operation::kNop) {
+    return std::make_unique<SafeNopLoop>(std::move(*ring), cell.batch);
+  }
   std::vector<Buffer> buffers;
-  for (unsigned i = 0; i < batch; ++i) {
+  for (unsigned i = 0; i < cell.batch; ++i) {
     auto buffer = Buffer::Allocate(kBlockSize);
     if (!buffer) return std::unexpected(buffer.error());
     buffers.push_back(std::move(*buffer));
   }
-  return std::make_unique<SafeRead>(std::move(*ring), std::move(file),
-                                    std::move(buffers));
+  return std::make_unique<SafeReadLoop>(
+      std::move(*ring), std::move(inputs.file), std::move(buffers));
 }
 
 }  // namespace
+
+std::vector<Cell> Cells() {
+  std::vector<Cell> cells;
+  for (const Operation operation :
+       {Operation::kNop, Operation::kRead, Operation::kReadFixed,
+        Operation::kSend, Operation::kRecv, Operation::kLinked}) {
+    const bool safe_has_it =
+        operation == Operation::kNop || operation == Operation::kRead;
+    for (const unsigned batch : {1u, 8u, 32u, 128u}) {
+      cells.push_back({operation, batch, Implementation::kLiburing});
+      cells.push_back({operation, batch, Implementation::kRaw});
+      if (!safe_has_it) continue;
+      cells.push_back({operation, batch, Implementation::kSafe});
+    }
+  }
+  return cells;
+}
+
+const char* NameOf(Implementation implementation) {
+  switch (implementation) {
+    case Implementation::kLiburing:
+      return "liburing";
+    case Implementation::kRaw:
+      return "raw";
+    case Implementation::kSafe:
+      return "safe";
+  }
+  return "";
+}
+
+const char* NameOf(Operation operation) {
+  switch (operation) {
+    case Operation::kNop:
+      return "nop";
+    case Operation::kRead:
+      return "read";
+    case Operation::kReadFixed:
+      return "read_fixed";
+    case Operation::kSend:
+      return "send";
+    case Operation::kRecv:
+      return "recv";
+    case Operation::kLinked:
+      return "linked";
+  }
+  return "";
+}
+
+std::string NameOf(const Cell& cell) {
+  std::string name = NameOf(cell.operation);
+  name += '/';
+  name += std::to_string(cell.batch);
+  name += '/';
+  name += NameOf(cell.implementation);
+  return name;
+}
 
 std::expected<std::uint32_t, std::error_code> SetupFlags() {
   const auto ring = safe::Ring::Create();
@@ -285,28 +351,24 @@ std::expected<std::uint32_t, std::error_code> SetupFlags() {
   return ring->setup_flags();
 }
 
-Made MakeLoop(Implementation implementation, Operation operation,
-              unsigned batch) {
+Made MakeLoop(const Cell& cell) {
   const auto flags = SetupFlags();
   if (!flags) return std::unexpected(flags.error());
-  Descriptor file;
-  if (operation == Operation::kRead) {
-    auto cached = CachedFile(batch);
-    if (!cached) return std::unexpected(cached.error());
-    file = std::move(*cached);
-  }
-  switch (implementation) {
+  auto inputs = MakeInputs(cell.operation, cell.batch);
+  if (!inputs) return std::unexpected(inputs.error());
+  switch (cell.implementation) {
     case Implementation::kLiburing:
-      return MakeLiburing(batch, std::move(file), *flags);
-    case Implementation::kSafe:
-      return MakeSafe(batch, std::move(file), *flags);
+      return LiburingLoop::Make(cell, *flags, std::move(*inputs));
     case Implementation::kRaw:
-      break;
+      return RawLoop::Make(cell, *flags, std::move(*inputs));
+    case Implementation::kSafe:
+      return MakeSafe(cell, *flags, std::move(*inputs));
   }
-  auto ring = CreateRaw(*flags);
-  if (!ring) return std::unexpected(ring.error());
-  if (!file.valid()) return std::make_unique<RawNop>(std::move(*ring), batch);
-  return std::make_unique<RawRead>(std::move(*ring), batch, std::move(file));
+  return Failure(EINVAL);
+}
+
+unsigned OperationsPerRound(const Cell& cell) {
+  return cell.operation == Operation::kLinked ? 2 * cell.batch : cell.batch;
 }
 
 }  // namespace escrow::bench
