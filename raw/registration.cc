@@ -55,12 +55,6 @@ std::error_code UnregisterEventfd(Ring& ring) noexcept {
                        io_uring_unregister_eventfd(ring.get()));
 }
 
-std::error_code CqEventfdToggle(Ring& ring, bool enabled) noexcept {
-  static const auto& category = *new CallCategory("io_uring_cq_eventfd_toggle");
-  const int result = io_uring_cq_eventfd_toggle(ring.get(), enabled);
-  return result < 0 ? std::error_code(-result, category) : std::error_code();
-}
-
 std::expected<std::uint16_t, std::error_code> RegisterPersonality(
     Ring& ring) noexcept {
   const int result = io_uring_register_personality(ring.get());

@@ -86,12 +86,8 @@ namespace escrow::raw {
                                                    int event_fd) noexcept;
 
 // ENXIO when there is none. IORING_UNREGISTER_EVENTFD, Linux 5.2.
+// (Ring::SetCqEventfdEnabled() turns the signals off without a system call.)
 [[nodiscard]] std::error_code UnregisterEventfd(Ring& ring) noexcept;
-
-// Turns the signals off and on again without a system call. EOPNOTSUPP before
-// Linux 5.8.
-[[nodiscard]] std::error_code CqEventfdToggle(Ring& ring,
-                                              bool enabled) noexcept;
 
 // Personalities.
 

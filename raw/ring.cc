@@ -134,8 +134,8 @@ std::error_code Ring::SetIowait(bool enabled) noexcept {
 }
 
 std::error_code Ring::SetCqEventfdEnabled(bool enabled) noexcept {
-  return ErrorOf(io_uring_cq_eventfd_toggle(&ring_, enabled),
-                 RegisterCategory());
+  static const auto& category = *new CallCategory("io_uring_cq_eventfd_toggle");
+  return ErrorOf(io_uring_cq_eventfd_toggle(&ring_, enabled), category);
 }
 
 std::error_code Ring::Resize(std::uint32_t entries,

@@ -634,11 +634,21 @@ class Ring {
     }
   }
 
+  // What a ring needs one of for `Op`, which needs 128 bytes. On an SQE_MIXED
+  // ring it is the opcode that tells the kernel how many entries to take.
+  template <typename Op>
+  static constexpr unsigned Sqe128Flags() noexcept {
+    return IORING_SETUP_SQE128 |
+           (Op::kInfo.opcode == IORING_OP_NOP128 ||
+                    Op::kInfo.opcode == IORING_OP_URING_CMD128
+                ? IORING_SETUP_SQE_MIXED
+                : 0u);
+  }
+
   template <typename Op>
   io_uring_sqe* GetSqeFor() noexcept {
     if constexpr (NeedsSqe128<Op>()) {
-      assert((ring_.flags & (IORING_SETUP_SQE128 | IORING_SETUP_SQE_MIXED)) !=
-                 0 &&
+      assert((ring_.flags & Sqe128Flags<Op>()) != 0 &&
              "a 128-byte operation pushed into a ring of 64-byte entries");
       return GetSqe128();
     } else {

@@ -383,10 +383,10 @@ TEST(RawRegistration, Eventfd) {
   EXPECT_EQ(RegisterEventfd(ring, event), std::errc::device_or_resource_busy);
   ExpectUsable(ring);
   EXPECT_GT(count(), 0u);
-  EXPECT_FALSE(CqEventfdToggle(ring, false));
+  EXPECT_FALSE(ring.SetCqEventfdEnabled(false));
   ExpectUsable(ring);
   EXPECT_EQ(count(), 0u);
-  EXPECT_FALSE(CqEventfdToggle(ring, true));
+  EXPECT_FALSE(ring.SetCqEventfdEnabled(true));
   ExpectUsable(ring);
   EXPECT_GT(count(), 0u);
   EXPECT_FALSE(UnregisterEventfd(ring));
@@ -407,10 +407,10 @@ TEST(RawRegistration, Eventfd) {
   EXPECT_EQ(Reap(ring), (Completions{{1, 1, 0}}));
   EXPECT_EQ(count(), 0u);
   EXPECT_EQ(ResultOfPrepared(ring,
-                     [](io_uring_sqe* sqe) {
-                       io_uring_prep_nop(sqe);
-                       sqe->flags |= IOSQE_ASYNC;
-                     }),
+                             [](io_uring_sqe* sqe) {
+                               io_uring_prep_nop(sqe);
+                               sqe->flags |= IOSQE_ASYNC;
+                             }),
             0);
   // The completion is there before the signal.
   while (count() == 0) std::this_thread::yield();
@@ -995,9 +995,9 @@ TEST(RawRestrictions, OfAThread) {
       EXPECT_EQ(error, std::errc::invalid_argument);
     } else {
       EXPECT_EQ(ResultOfPrepared(after,
-                         [](io_uring_sqe* sqe) {
-                           io_uring_prep_read(sqe, 0, nullptr, 0, 0);
-                         }),
+                                 [](io_uring_sqe* sqe) {
+                                   io_uring_prep_read(sqe, 0, nullptr, 0, 0);
+                                 }),
                 -EACCES);
     }
   });
@@ -1020,9 +1020,9 @@ TEST(RawRestrictions, BpfFilters) {
     Ring after = MakeRing();
     for (Ring* filtered : {&ring, &after}) {
       EXPECT_EQ(ResultOfPrepared(*filtered,
-                         [](io_uring_sqe* sqe) {
-                           io_uring_prep_read(sqe, 0, nullptr, 0, 0);
-                         }),
+                                 [](io_uring_sqe* sqe) {
+                                   io_uring_prep_read(sqe, 0, nullptr, 0, 0);
+                                 }),
                 -EACCES);
     }
     // The kernel says how much payload it has.

@@ -18,9 +18,9 @@ namespace {
 
 using testing::KernelHasSetupFlags;
 using testing::MakeRing;
-using testing::TakeSeen;
 using testing::ResultOf;
 using testing::Seen;
+using testing::TakeSeen;
 
 constexpr std::uint32_t kDeferred =
     IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
