@@ -151,12 +151,16 @@ class RawBytes : public ::testing::Test {
           (IOSQE_IO_DRAIN | IOSQE_IO_LINK | IOSQE_IO_HARDLINK | IOSQE_ASYNC |
            IOSQE_CQE_SKIP_SUCCESS));
 
+      const std::uint16_t personality =
+          random.Flip() ? std::uint16_t{0} : random.Any<std::uint16_t>();
+
       io_uring_sqe* const theirs = io_uring_get_sqe(ring.get());
       const Op op = prepare(random, theirs);
       io_uring_sqe_set_flags(theirs, theirs->flags | sqe_flags);
       io_uring_sqe_set_data64(theirs, user_data);
+      theirs->personality = personality;
 
-      ring.Push(op, user_data, sqe_flags);
+      ring.Push(op, user_data, sqe_flags, personality);
 
       const std::string difference = Difference(ring);
       ASSERT_EQ(difference, "")
