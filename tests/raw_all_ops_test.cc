@@ -17,6 +17,7 @@
 
 #include "escrow/raw/all_ops.h"
 #include "escrow/raw/contract.h"
+#include "escrow/raw/op.h"
 #include "escrow/raw/ops.h"
 #include "tests/aggregate.h"
 #include "tests/raw_op_support.h"
@@ -31,24 +32,87 @@ using testing::FieldTypes;
 using testing::kFewestInitializers;
 using testing::TypeList;
 
-// A field whose type says until when the kernel uses what it refers to.
-template <typename Field>
-concept Classified = requires {
-  { Field::kUntil } -> std::convertible_to<Until>;
-  { Field::kAccess } -> std::convertible_to<Access>;
-  { Field::kBehind } -> std::convertible_to<Regions>;
+// What a field's type says.
+struct FieldFacts {
+  bool required;    // it has no value without an initializer
+  bool is_pointer;  // a bare one
+
+  // Set if the type says until when the kernel uses what it refers to.
+  bool classified = false;
+  Access access = {};
+  Until until = {};
+  Regions behind = {};
+  bool to_memory = false;  // a KernelPtr
+  bool to_const = false;   // to const memory
+
+  bool is_destination = false;
+  bool is_big_payload = false;
+};
+
+// What the compiler knows of an operation type.
+struct OpFacts {
+  std::string type_name;
+  OpInfo info;
+  Regions regions;
+  std::vector<FieldFacts> fields;
+  std::size_t fewest_initializers;
 };
 
 template <typename Field>
-concept Pointer = Classified<Field> && requires(const Field& field) {
-  field.get();
-};
+FieldFacts FactsOfField() {
+  FieldFacts facts = {
+      .required = !std::is_default_constructible_v<Field>,
+      .is_pointer = std::is_pointer_v<Field>,
+      .is_destination = std::is_same_v<Field, FileDestination>,
+      .is_big_payload = std::is_same_v<Field, CommandBytes<80>>,
+  };
+  if constexpr (requires { Field::kUntil; }) {
+    facts.classified = true;
+    facts.access = Field::kAccess;
+    facts.until = Field::kUntil;
+    facts.behind = Field::kBehind;
+  }
+  if constexpr (requires(const Field& field) { field.get(); }) {
+    facts.to_memory = true;
+    facts.to_const = std::is_const_v<
+        std::remove_pointer_t<decltype(std::declval<const Field&>().get())>>;
+  }
+  return facts;
+}
 
-// Calls `call.operator()<Field>(index)` for each.
-template <typename... Fields, typename Call>
-void ForEachField(TypeList<Fields...>, Call&& call) {
-  std::size_t index = 0;
-  (call.template operator()<Fields>(index++), ...);
+template <typename... Fields>
+std::vector<FieldFacts> FactsOfFields(TypeList<Fields...>) {
+  return {FactsOfField<Fields>()...};
+}
+
+template <typename Op>
+std::string TypeName() {
+  const std::string signature = __PRETTY_FUNCTION__;
+  // g++: "... [with Op = escrow::raw::Nop; ...]", clang++: "... [Op = ...]".
+  static const std::regex kName(R"(Op = (?:\w+::)*(\w+)[;\]])");
+  std::smatch match;
+  return std::regex_search(signature, match, kName) ? match[1].str()
+                                                    : signature;
+}
+
+// In the order of AllOps.
+std::vector<OpFacts> Facts() {
+  std::vector<OpFacts> facts;
+  ForEachOp([&]<typename Op>() {
+    static_assert(std::is_aggregate_v<Op>);
+    static_assert(std::is_trivially_copyable_v<Op>);
+    static_assert(std::is_standard_layout_v<Op>);
+    static_assert(requires(const Op& op, io_uring_sqe* sqe) {
+      { op.Prepare(sqe) }
+      noexcept;
+    });
+    facts.push_back({.type_name = TypeName<Op>(),
+                     .info = Op::kInfo,
+                     .regions = RegionsOf<Op>(),
+                     .fields = FactsOfFields(FieldTypes<Op>()),
+                     .fewest_initializers = kFewestInitializers<Op>});
+  });
+  return facts;
 }
 
 // What is written in the header of one operation type.
@@ -126,16 +190,6 @@ std::string Join(const std::vector<std::string>& words) {
   return text;
 }
 
-template <typename Op>
-std::string TypeName() {
-  const std::string signature = __PRETTY_FUNCTION__;
-  // g++: "... [with Op = escrow::raw::Nop; ...]", clang++: "... [Op = ...]".
-  static const std::regex kName(R"(Op = (?:\w+::)*(\w+)[;\]])");
-  std::smatch match;
-  return std::regex_search(signature, match, kName) ? match[1].str()
-                                                    : signature;
-}
-
 bool HasClass(Regions regions, Until until) {
   return std::any_of(regions.begin(), regions.end(), [&](const Region& region) {
     return region.until == until || HasClass(region.behind, until);
@@ -143,14 +197,12 @@ bool HasClass(Regions regions, Until until) {
 }
 
 TEST(RawAllOps, CoverTheOpcodes) {
-  std::map<int, std::vector<std::string>> types;
-  ForEachOp([&]<typename Op>() {
-    types[Op::kInfo.opcode].push_back(Op::kInfo.name);
-  });
+  std::set<int> covered;
+  for (const OpFacts& op : Facts()) covered.insert(op.info.opcode);
   for (int opcode = 0; opcode < IORING_OP_LAST; ++opcode) {
-    EXPECT_FALSE(types[opcode].empty()) << "no type for opcode " << opcode;
+    EXPECT_TRUE(covered.contains(opcode)) << "no type for opcode " << opcode;
   }
-  EXPECT_EQ(types.size(), std::size_t{IORING_OP_LAST});
+  EXPECT_EQ(covered.size(), std::size_t{IORING_OP_LAST});
 }
 
 TEST(RawAllOps, HaveATestOfTheirBytes) {
@@ -160,61 +212,45 @@ TEST(RawAllOps, HaveATestOfTheirBytes) {
 TEST(RawAllOps, AreListedOnceAndInOrder) {
   std::set<std::string> names;
   int last = 0;
-  ForEachOp([&]<typename Op>() {
-    EXPECT_TRUE(names.insert(TypeName<Op>()).second) << TypeName<Op>();
-    EXPECT_GE(Op::kInfo.opcode, last) << TypeName<Op>();
-    last = Op::kInfo.opcode;
-  });
+  for (const OpFacts& op : Facts()) {
+    EXPECT_TRUE(names.insert(op.type_name).second) << op.type_name;
+    EXPECT_GE(op.info.opcode, last) << op.type_name;
+    last = op.info.opcode;
+  }
 }
 
 TEST(RawAllOps, AreThoseOfTheHeaders) {
   std::set<std::string> listed;
-  ForEachOp([&]<typename Op>() { listed.insert(TypeName<Op>()); });
+  for (const OpFacts& op : Facts()) listed.insert(op.type_name);
   std::set<std::string> written;
   for (const auto& [name, source] : ParseHeaders()) written.insert(name);
   EXPECT_EQ(listed, written);
 }
 
 TEST(RawAllOps, AreNamedAsTheyAreCalled) {
-  ForEachOp([&]<typename Op>() { EXPECT_EQ(Op::kInfo.name, TypeName<Op>()); });
-}
-
-TEST(RawAllOps, AreAggregatesThatCostNothing) {
-  ForEachOp([]<typename Op>() {
-    static_assert(std::is_aggregate_v<Op>);
-    static_assert(std::is_trivially_copyable_v<Op>);
-    static_assert(std::is_standard_layout_v<Op>);
-    static_assert(requires(const Op& op, io_uring_sqe* sqe) {
-      { op.Prepare(sqe) }
-      noexcept;
-    });
-    ForEachField(FieldTypes<Op>(), []<typename Type>(std::size_t index) {
-      EXPECT_FALSE(std::is_pointer_v<Type>)
-          << Op::kInfo.name << ": field " << index << " has no class";
-    });
-  });
+  for (const OpFacts& op : Facts()) EXPECT_EQ(op.info.name, op.type_name);
 }
 
 // The contract has a row for every field that refers to something, and no
 // other: an operation without regions has no such field.
 TEST(RawAllOps, HaveTheirFieldsInTheContract) {
   auto sources = ParseHeaders();
-  ForEachOp([&]<typename Op>() {
-    SCOPED_TRACE(Op::kInfo.name);
-    const Source& source = sources[TypeName<Op>()];
-    ASSERT_EQ(source.fields.size(), FieldTypes<Op>::kSize);
+  for (const OpFacts& op : Facts()) {
+    SCOPED_TRACE(op.type_name);
+    const Source& source = sources[op.type_name];
+    ASSERT_EQ(source.fields.size(), op.fields.size());
     std::vector<Region> expected;
-    ForEachField(FieldTypes<Op>(), [&]<typename Type>(std::size_t index) {
-      if constexpr (Classified<Type>) {
-        expected.push_back({source.fields[index].name.c_str(), Type::kAccess,
-                            Type::kUntil, Type::kBehind});
-      }
-    });
-    const Regions actual = RegionsOf<Op>();
-    ASSERT_EQ(actual.size(), expected.size());
+    for (std::size_t i = 0; i < op.fields.size(); ++i) {
+      const FieldFacts& field = op.fields[i];
+      EXPECT_FALSE(field.is_pointer) << source.fields[i].name << ": no class";
+      if (!field.classified) continue;
+      expected.push_back({source.fields[i].name.c_str(), field.access,
+                          field.until, field.behind});
+    }
+    ASSERT_EQ(op.regions.size(), expected.size());
     ASSERT_EQ(source.regions.size(), expected.size());
     for (std::size_t i = 0; i < expected.size(); ++i) {
-      const Region& region = actual.begin()[i];
+      const Region& region = op.regions.begin()[i];
       EXPECT_STREQ(region.name, expected[i].name);
       EXPECT_EQ(region.access, expected[i].access) << region.name;
       EXPECT_EQ(region.until, expected[i].until) << region.name;
@@ -224,73 +260,65 @@ TEST(RawAllOps, HaveTheirFieldsInTheContract) {
       // The name and the field of RegionOf(), which the compiler cannot match.
       EXPECT_EQ(region.name, source.regions[i]);
     }
-  });
+  }
 }
 
 TEST(RawAllOps, HaveConsistentContracts) {
-  ForEachOp([]<typename Op>() {
-    SCOPED_TRACE(Op::kInfo.name);
-    const Regions regions = RegionsOf<Op>();
-    const Until ends = Op::kInfo.ends;
+  for (const OpFacts& op : Facts()) {
+    SCOPED_TRACE(op.type_name);
+    const Until ends = op.info.ends;
     EXPECT_TRUE(ends == Until::kCompletion || ends == Until::kLastCompletion ||
                 ends == Until::kNotification);
     // Memory is used until a completion that there is.
-    if (HasClass(regions, Until::kLastCompletion)) {
+    if (HasClass(op.regions, Until::kLastCompletion)) {
       EXPECT_EQ(ends, Until::kLastCompletion);
     }
-    EXPECT_EQ(HasClass(regions, Until::kNotification),
+    EXPECT_EQ(HasClass(op.regions, Until::kNotification),
               ends == Until::kNotification);
-    ForEachField(FieldTypes<Op>(), []<typename Type>(std::size_t index) {
-      if constexpr (Classified<Type>) {
-        SCOPED_TRACE(index);
-        EXPECT_EQ(Type::kAccess == Access::kHandle,
-                  Type::kUntil == Until::kIssued);
-        if constexpr (Pointer<Type>) {
-          using Pointee = std::remove_pointer_t<
-              decltype(std::declval<const Type&>().get())>;
-          const bool writes = Type::kAccess == Access::kWrite ||
-                              Type::kAccess == Access::kReadWrite;
-          EXPECT_FALSE(std::is_const_v<Pointee> && writes);
-          EXPECT_NE(Type::kAccess, Access::kHandle);
-        }
+    for (const FieldFacts& field : op.fields) {
+      if (!field.classified) continue;
+      EXPECT_EQ(field.access == Access::kHandle, field.until == Until::kIssued);
+      if (field.to_memory) EXPECT_NE(field.access, Access::kHandle);
+      if (field.to_const) {
+        EXPECT_NE(field.access, Access::kWrite);
+        EXPECT_NE(field.access, Access::kReadWrite);
       }
-    });
-  });
+    }
+  }
 }
 
 TEST(RawAllOps, HaveConsistentFacts) {
   static const std::regex kVersion(R"(\d+\.\d+)");
   static const std::regex kManual(R"(io_uring_\w+\([237]\))");
-  ForEachOp([]<typename Op>() {
-    SCOPED_TRACE(Op::kInfo.name);
-    EXPECT_STRNE(Op::kInfo.call, "");
-    EXPECT_TRUE(std::regex_match(Op::kInfo.since, kVersion)) << Op::kInfo.since;
-    EXPECT_TRUE(std::regex_match(Op::kInfo.manual, kManual))
-        << Op::kInfo.manual;
+  for (const OpFacts& op : Facts()) {
+    SCOPED_TRACE(op.type_name);
+    EXPECT_STRNE(op.info.call, "");
+    EXPECT_TRUE(std::regex_match(op.info.since, kVersion)) << op.info.since;
+    EXPECT_TRUE(std::regex_match(op.info.manual, kManual)) << op.info.manual;
     // Found elsewhere than in a FileDestination or a big payload.
     bool owns_file =
-        std::same_as<Op, FixedFdInstall> || std::same_as<Op, FilesUpdate>;
-    bool is_big = std::same_as<Op, Nop128>;
-    ForEachField(FieldTypes<Op>(), [&]<typename Type>(std::size_t) {
-      owns_file |= std::same_as<Type, FileDestination>;
-      is_big |= std::same_as<Type, CommandBytes<80>>;
-    });
-    EXPECT_EQ(Op::kInfo.result_owns_file, owns_file);
-    EXPECT_EQ(Op::kInfo.sqe128, is_big);
-  });
+        op.type_name == "FixedFdInstall" || op.type_name == "FilesUpdate";
+    bool is_big = op.type_name == "Nop128";
+    for (const FieldFacts& field : op.fields) {
+      owns_file |= field.is_destination;
+      is_big |= field.is_big_payload;
+    }
+    EXPECT_EQ(op.info.result_owns_file, owns_file);
+    EXPECT_EQ(op.info.sqe128, is_big);
+  }
 }
 
 TEST(RawAllOps, SayInTheirCommentsWhichKernelHasThem) {
   auto sources = ParseHeaders();
-  ForEachOp([&]<typename Op>() {
-    const std::string& comment = sources[TypeName<Op>()].comment;
-    const std::regex since("Linux " +
-                           std::regex_replace(std::string(Op::kInfo.since),
-                                              std::regex("\\."), "\\.") +
-                           "[^0-9]");
-    EXPECT_TRUE(std::regex_search(comment, since))
-        << Op::kInfo.name << ":" << comment;
-  });
+  for (const OpFacts& op : Facts()) {
+    const std::string& comment = sources[op.type_name].comment;
+    const std::string since = std::string("Linux ") + op.info.since;
+    const std::size_t found = comment.find(since);
+    ASSERT_NE(found, std::string::npos) << op.type_name << ":" << comment;
+    // 5.1 is not 5.15.
+    const char next = (comment + ' ')[found + since.size()];
+    EXPECT_FALSE(next >= '0' && next <= '9') << op.type_name << ":" << comment;
+  }
 }
 
 // The fields that an operation cannot do without: leaving one out does not
@@ -411,24 +439,23 @@ TEST(RawAllOps, RequireWhatTheyCannotDoWithout) {
   std::map<std::string, std::string> required;
   for (const auto& [op, fields] : kRequired) required[op] = fields;
   auto sources = ParseHeaders();
-  ForEachOp([&]<typename Op>() {
-    SCOPED_TRACE(Op::kInfo.name);
-    const std::vector<Field>& fields = sources[TypeName<Op>()].fields;
-    ASSERT_EQ(fields.size(), FieldTypes<Op>::kSize);
+  for (const OpFacts& op : Facts()) {
+    SCOPED_TRACE(op.type_name);
+    const std::vector<Field>& fields = sources[op.type_name].fields;
+    ASSERT_EQ(fields.size(), op.fields.size());
     std::vector<std::string> without_default;
     std::size_t up_to_last = 0;
-    ForEachField(FieldTypes<Op>(), [&]<typename Type>(std::size_t index) {
-      if (fields[index].has_default) return;
-      without_default.push_back(fields[index].name);
-      up_to_last = index + 1;
-      // No value without an initializer: the compiler insists on one.
-      EXPECT_FALSE(std::is_default_constructible_v<Type>)
-          << fields[index].name << " may be left out, and is then anything";
-    });
-    EXPECT_EQ(kFewestInitializers<Op>, up_to_last);
-    ASSERT_TRUE(required.contains(Op::kInfo.name));
-    EXPECT_EQ(Join(without_default), required[Op::kInfo.name]);
-  });
+    for (std::size_t i = 0; i < fields.size(); ++i) {
+      if (fields[i].has_default) continue;
+      without_default.push_back(fields[i].name);
+      up_to_last = i + 1;
+      EXPECT_TRUE(op.fields[i].required)
+          << fields[i].name << " may be left out, and is then anything";
+    }
+    EXPECT_EQ(op.fewest_initializers, up_to_last);
+    ASSERT_TRUE(required.contains(op.type_name));
+    EXPECT_EQ(Join(without_default), required[op.type_name]);
+  }
 }
 
 // The same, as it is written.
