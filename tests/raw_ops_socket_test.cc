@@ -198,6 +198,8 @@ TEST_F(RawOps, Connect) {
                              .address = address.get(),
                              .address_length = *address.length()}),
             0);
+  AwaitInput(listener.get());
+  ASSERT_FALSE(HasFatalFailure());
   const Closing server(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
   WriteTo(client.get(), "abc");
   EXPECT_EQ(ReadFrom(server.get()), "abc");

@@ -71,7 +71,7 @@ int ResultFor(std::uint64_t user_data,
 }
 
 Closing::Closing(int number) : number_(number) {
-  Check(number >= 0, "a system call that makes a descriptor");
+  EXPECT_GE(number, 0) << "no descriptor";
 }
 
 Ends MakePipe() {

@@ -46,7 +46,7 @@ void PrintTo(const Completion& completion, std::ostream* out);
 int ResultFor(std::uint64_t user_data,
               const std::vector<Completion>& completions);
 
-// A descriptor that is closed at the end; dies if it is none.
+// A descriptor that is closed at the end. The test fails if it is none.
 class Closing {
  public:
   explicit Closing(int number);

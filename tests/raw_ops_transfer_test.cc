@@ -268,7 +268,8 @@ TEST_F(RawOps, SendMsg) {
   Message received(buffer, sizeof(buffer));
   DescriptorControl control;
   control.AttachTo(received.header);
-  ASSERT_EQ(recvmsg(sockets.second.get(), &received.header, MSG_CMSG_CLOEXEC),
+  ASSERT_EQ(recvmsg(sockets.second.get(), &received.header,
+                    MSG_CMSG_CLOEXEC | MSG_DONTWAIT),
             3);
   const Closing copy(DescriptorControl::Get(received.header));
   WriteTo(copy.get(), "through the copy");

@@ -270,7 +270,8 @@ TEST_F(RawOps, EpollCtl) {
             0);
   epoll_event ready = {};
   ASSERT_EQ(epoll_wait(epoll.get(), &ready, 1, 0), 1);
-  EXPECT_EQ(ready.data.u64, 7u);
+  // Copied: the struct is packed.
+  EXPECT_EQ(std::uint64_t{ready.data.u64}, 7u);
   EXPECT_EQ(RefusalOf(EpollCtl{.epoll = epoll.get(),
                                .operation = EPOLL_CTL_ADD,
                                .fd = pipe.first.get(),
@@ -295,7 +296,7 @@ TEST_F(RawOps, EpollWait) {
   ASSERT_EQ(*ring().Submit(), 1u);
   WriteTo(pipe.second.get(), "x");
   EXPECT_EQ(Reap(1).at(0).result, 1);
-  EXPECT_EQ(ready[0].data.u64, 7u);
+  EXPECT_EQ(std::uint64_t{ready[0].data.u64}, 7u);
 }
 
 // FUTEX2_SIZE_U32 | FUTEX2_PRIVATE, which only newer headers have.
