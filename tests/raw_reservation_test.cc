@@ -21,9 +21,10 @@ using testing::TakeSeen;
 // Needs 128 bytes, of which it writes the last.
 struct Big {
   struct Info {
+    io_uring_op opcode;
     bool sqe128;
   };
-  static constexpr Info kInfo = {.sqe128 = true};
+  static constexpr Info kInfo = {.opcode = IORING_OP_NOP128, .sqe128 = true};
   unsigned char last;
 
   void Prepare(io_uring_sqe* sqe) const {
