@@ -278,7 +278,9 @@ TEST(RawAllOps, HaveConsistentContracts) {
     for (const FieldFacts& field : op.fields) {
       if (!field.classified) continue;
       EXPECT_EQ(field.access == Access::kHandle, field.until == Until::kIssued);
-      if (field.to_memory) EXPECT_NE(field.access, Access::kHandle);
+      if (field.to_memory) {
+        EXPECT_NE(field.access, Access::kHandle);
+      }
       if (field.to_const) {
         EXPECT_NE(field.access, Access::kWrite);
         EXPECT_NE(field.access, Access::kReadWrite);
