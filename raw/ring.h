@@ -88,8 +88,8 @@ struct RingOptions {
   // Others:
   //   ATTACH_WQ      [5.6] see `workqueue_ring_fd`.
   //   R_DISABLED     [5.10] nothing can be submitted (EBADFD) until
-  //                  io_uring_enable_rings(): for what has to be registered
-  //                  before, restrictions and wait regions.
+  //                  EnableRings(): for what has to be registered before,
+  //                  restrictions and wait regions.
   //   SUBMIT_ALL     [5.18] an invalid entry does not end a submit.
   std::uint32_t setup_flags = 0;
 
