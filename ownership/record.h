@@ -47,6 +47,15 @@ struct Record {
     kDone,     // has its result; the kernel has no claim any more
   };
 
+  // Why a completion, or its handle, cannot just leave the record done; none of
+  // them for most records, which one test shows.
+  enum Attention : std::uint8_t {
+    kOrphaned = 1,   // it has no handle
+    kContinued = 2,  // something waits for it: `continuation`
+    kSharing = 4,    // it holds a share in `file`
+    kOutliving = 8,  // its ring is gone
+  };
+
   // How to end a content (see Emplace) whose type is forgotten.
   struct ContentType {
     // Destroys the content and whatever the result owns.
@@ -158,8 +167,17 @@ struct Record {
   Record* next_free = nullptr;            // while it is free
   std::uint32_t sq_position = 0;  // of its entry, as the queue's tail counts
   Stage stage = Stage::kFree;
-  bool attached = false;           // to a handle
-  bool cancelled_on_drop = false;  // of that handle
+  std::uint8_t attention = 0;      // Attention bits
+  bool cancelled_on_drop = false;  // of its handle
+
+  bool attached() const noexcept { return (attention & kOrphaned) == 0; }
+
+  // Holds `share` until the operation is done.
+  void Hold(DescriptorShare share) noexcept {
+    file = std::move(share);
+    attention |= kSharing;
+  }
+
   alignas(std::max_align_t) std::byte inline_bytes[kInlineBytes];
 
  private:

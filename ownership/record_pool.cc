@@ -11,20 +11,33 @@
 namespace escrow::ownership {
 
 void RecordPool::Grow() noexcept {
-  const std::size_t first = size();
-  ESCROW_CHECK(first + kBlockRecords <= Record::kNoIndex,
+  const std::size_t begin = size_;
+  const std::size_t count = std::exchange(next_size_, kBlockRecords);
+  ESCROW_CHECK(begin + count <= Record::kNoIndex,
                "four billion operations on one ring");
   // Not make_unique(): it would clear the inline bytes.
-  std::unique_ptr<Record[]> block(new Record[kBlockRecords]);
-  for (std::size_t i = 0; i < kBlockRecords; ++i) {
+  std::unique_ptr<Record[]> block(new Record[count]);
+  for (std::size_t i = 0; i < count; ++i) {
     block[i].pool = this;
-    block[i].identity = Record::kUserDataBit | (first + i);
-    block[i].next_free = i + 1 < kBlockRecords ? &block[i + 1] : free_;
+    block[i].identity = Record::kUserDataBit | (begin + i);
+    block[i].next_free = i + 1 < count ? &block[i + 1] : free_;
   }
-  Record* const records = block.get();
-  blocks_.push_back(std::move(block));
-  free_ = records;
-  size_ += kBlockRecords;
+  free_ = block.get();
+  size_ += count;
+  if (begin == 0) {
+    first_ = std::move(block);
+    first_size_ = count;
+  } else {
+    more_.push_back(std::move(block));
+  }
+}
+
+Record* RecordPool::FindBeyond(std::uint64_t user_data) noexcept {
+  const auto index = static_cast<std::uint32_t>(user_data);
+  if (index >= size_) return nullptr;
+  const std::size_t beyond = index - first_size_;
+  Record& record = more_[beyond / kBlockRecords][beyond % kBlockRecords];
+  return record.user_data() == user_data ? &record : nullptr;
 }
 
 }  // namespace escrow::ownership

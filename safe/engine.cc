@@ -85,6 +85,24 @@ void Engine::Finish(Record& record, std::int32_t result) noexcept {
   Settle(record);
 }
 
+void Engine::SettleSpecial(Record& record) noexcept {
+  record.hook.unlink();
+  if ((record.attention & Record::kSharing) != 0) {
+    record.attention &= ~Record::kSharing;
+    record.file.Release();
+  }
+  if ((record.attention & Record::kContinued) != 0) {
+    ready_.push_back(record);
+  } else if ((record.attention & Record::kOrphaned) != 0) {
+    // What it owns is not destroyed between two completions.
+    if (reaping_) {
+      orphans_.push_back(record);
+    } else {
+      Discard(record);
+    }
+  }
+}
+
 void Engine::Park(Record& record,
                   void (*unpark)(Record&, Record::Unpark)) noexcept {
   record.stage = Record::Stage::kWaiting;
@@ -112,8 +130,8 @@ void Engine::StartSomeUnparked() noexcept {
 // Handles.
 
 void Engine::Drop(Record& record) noexcept {
-  record.continuation = nullptr;
-  record.attached = false;
+  record.attention |= Record::kOrphaned;
+  record.attention &= ~Record::kContinued;
   if (record.stage == Record::Stage::kDone) {
     Discard(record);
   } else if (record.stage == Record::Stage::kQueued &&
@@ -135,18 +153,17 @@ void Engine::Detach(Record& record) noexcept {
 
 void Engine::Free(Record& record) noexcept {
   record.hook.unlink();
-  const bool attached = std::exchange(record.attached, false);
+  const bool attached = record.attached();
   Release(record);
-  if (!ring_.has_value() && attached) [[unlikely]] {
-    HandleGoneAfterRing();
-  }
+  if (attached) HandleGone();
 }
 
 void Engine::ContinueWith(Record& record, Record::Continuation continuation,
                           void* data, bool handle_stays) noexcept {
   record.continuation = continuation;
   record.continuation_data = data;
-  if (!handle_stays) record.attached = false;
+  record.attention |= Record::kContinued;
+  if (!handle_stays) record.attention |= Record::kOrphaned;
   if (record.stage == Record::Stage::kDone) {
     ready_.push_back(record);
     if (!ring_.has_value()) {
@@ -161,9 +178,9 @@ void Engine::DropReady() noexcept {
   while (!ready_.empty()) {
     Record& record = ready_.front();
     ready_.pop_front();
-    std::exchange(record.continuation, nullptr)(
-        record, Record::Continue::kDestroyUnrun);
-    if (!record.attached) Discard(record);
+    record.attention &= ~Record::kContinued;
+    record.continuation(record, Record::Continue::kDestroyUnrun);
+    if (!record.attached()) Discard(record);
   }
   HandleGone();
 }
@@ -228,7 +245,6 @@ void Engine::PushPendingCancels() noexcept {
       return;
     }
     to_cancel_.pop_front();
-    queued_.push_back(record);
   }
 }
 
@@ -251,17 +267,10 @@ unsigned Engine::ReapSome() {
     if ((cqe.flags & IORING_CQE_F_MORE) != 0) [[unlikely]] {
       continue;
     }
-    record->hook.unlink();
     --in_flight_;
     record->result.value = cqe.res;
     record->result.flags = cqe.flags;
-    record->stage = Record::Stage::kDone;
-    record->file.Release();
-    if (record->continuation != nullptr) {
-      ready_.push_back(*record);
-    } else if (!record->attached) [[unlikely]] {
-      orphans_.push_back(*record);
-    }
+    Settle(*record);
   }
   ring_->Advance(entries);
   reaping_ = false;
@@ -395,7 +404,8 @@ std::size_t Engine::RunReady() {
   while (!running.records.empty()) {
     Record& record = running.records.front();
     running.records.pop_front();
-    std::exchange(record.continuation, nullptr)(record, Record::Continue::kRun);
+    record.attention &= ~Record::kContinued;
+    record.continuation(record, Record::Continue::kRun);
     ++count;
   }
   return count;
@@ -415,18 +425,11 @@ void Engine::Shutdown() {
 
   // What the kernel has not seen yet, it never will. Destructors that run here
   // may drop handles, and so take records out of either list.
-  ownership::RecordList unsorted;
-  unsorted.splice(unsorted.end(), queued_);
-  unsorted.splice(unsorted.end(), to_cancel_);
-  while (!unsorted.empty()) {
-    Record& record = unsorted.front();
-    if (Retractable(record)) {
+  ForEach([this](Record& record) {
+    if (record.stage == Record::Stage::kQueued && Retractable(record)) {
       Retract(record, -ECANCELED);
-    } else {
-      unsorted.pop_front();
-      queued_.push_back(record);
     }
-  }
+  });
   StartUnparked();
 
   // The rest is cancelled and reaped. A request that is just changing hands in
@@ -464,7 +467,11 @@ void Engine::Shutdown() {
   }
   ring_.reset();
   // Not counted before, to cost running rings nothing.
-  ForEach([this](const Record& record) { handles_ += record.attached; });
+  ForEach([this](Record& record) {
+    if (record.stage == Record::Stage::kFree || !record.attached()) return;
+    record.attention |= Record::kOutliving;
+    ++handles_;
+  });
   DropReady();
 }
 
@@ -490,7 +497,7 @@ void Detach(ownership::Record& record) noexcept {
   Engine::Of(record).Detach(record);
 }
 
-void Release(ownership::Record& record) noexcept {
+void ReleaseSpecial(ownership::Record& record) noexcept {
   Engine::Of(record).Free(record);
 }
 

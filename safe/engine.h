@@ -26,8 +26,8 @@ namespace escrow::safe::internal {
 // the bookkeeping between the two. Private to this layer. Outlives its Ring
 // when handles do, without a raw ring then.
 //
-// The lists say what each record waits for, whoever holds its handle. The
-// records that the kernel may know are in the first two.
+// The lists say what a record waits for that is neither free nor just in
+// flight, whoever holds its handle.
 class Engine final : public ownership::RecordPool {
  public:
   using Record = ownership::Record;
@@ -41,10 +41,7 @@ class Engine final : public ownership::RecordPool {
   // A record for a new operation, attached to the handle about to be made.
   Record& Begin() {
     ESCROW_CHECK(!stopping_, "an operation started on a ring in destruction");
-    Record& record = Acquire();
-    record.attached = true;
-    record.cancelled_on_drop = true;
-    return record;
+    return Acquire();
   }
 
   // Queues `op`, which points into `record`; from here on the record is the
@@ -127,7 +124,6 @@ class Engine final : public ownership::RecordPool {
   void Started(Record& record, std::uint32_t sq_position) noexcept {
     record.sq_position = sq_position;
     record.stage = Record::Stage::kQueued;
-    queued_.push_back(record);
     ++in_flight_;
   }
 
@@ -137,13 +133,11 @@ class Engine final : public ownership::RecordPool {
   // Puts `record` where it belongs now that it is done.
   void Settle(Record& record) noexcept {
     record.stage = Record::Stage::kDone;
-    record.file.Release();
-    if (record.continuation != nullptr) {
-      ready_.push_back(record);
-    } else if (!record.attached) {
-      Discard(record);
+    if (record.attention != 0) [[unlikely]] {
+      SettleSpecial(record);
     }
   }
+  void SettleSpecial(Record& record) noexcept;
 
   // The slot of the queue that the record's entry was written into, which may
   // be another's by now.
@@ -215,13 +209,12 @@ class Engine final : public ownership::RecordPool {
   void HandleGoneAfterRing() noexcept;
 
   std::optional<raw::Ring> ring_;
-  ownership::RecordList queued_;     // kQueued: in flight
   ownership::RecordList to_cancel_;  // kQueued, and the kernel is to be told
   ownership::RecordList parked_;     // kWaiting
   ownership::RecordList unparked_;   // kWaiting, to be started
   ownership::RecordList ready_;      // kDone, with a continuation
   ownership::RecordList orphans_;    // kDone, to be discarded
-  std::size_t in_flight_ = 0;        // in queued_, to_cancel_ and unparked_
+  std::size_t in_flight_ = 0;        // kQueued, and in unparked_
   std::size_t handles_ = 0;  // records that are attached, once ring_ is gone
   std::uint64_t unknown_completions_ = 0;
 

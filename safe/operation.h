@@ -7,6 +7,7 @@
 
 #include "escrow/ownership/check.h"
 #include "escrow/ownership/record.h"
+#include "escrow/ownership/record_pool.h"
 #include "escrow/safe/result.h"
 
 namespace escrow::safe {
@@ -16,7 +17,14 @@ namespace internal {
 // The ring's part in what happens to a handle; engine.cc.
 void Drop(ownership::Record& record) noexcept;
 void Detach(ownership::Record& record) noexcept;
-void Release(ownership::Record& record) noexcept;
+void ReleaseSpecial(ownership::Record& record) noexcept;
+inline void Release(ownership::Record& record) noexcept {
+  if (record.attention == 0) [[likely]] {
+    record.pool->Release(record);
+  } else {
+    ReleaseSpecial(record);
+  }
+}
 void ContinueWith(ownership::Record& record,
                   ownership::Record::Continuation continuation, void* data,
                   bool handle_stays) noexcept;

@@ -226,7 +226,7 @@ Ring::~Ring() {
 
 Operation<Result<void>> Ring::Fsync(const Descriptor& file, SyncMode mode) {
   Record& record = engine_->Begin();
-  record.file = file.Share();
+  record.Hold(file.Share());
   record.Emplace<NoContent>();
   engine_->Start(
       record,
@@ -287,7 +287,7 @@ Operation<Result<struct ::statx>> Ring::Statx(std::string path,
 Operation<Result<struct ::statx>> Ring::Statx(const Descriptor& file,
                                               StatOptions options) {
   Record& record = engine_->Begin();
-  record.file = file.Share();
+  record.Hold(file.Share());
   auto& content = record.Emplace<StatxContent>();
   engine_->Start(record,
                  raw::Statx{.directory = file.number(),

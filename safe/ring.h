@@ -251,7 +251,7 @@ template <ownership::Writable B>
 Operation<Transfer<B>> Ring::Read(const ownership::Descriptor& file, B buffer,
                                   std::uint64_t offset, IoOptions options) {
   ownership::Record& record = internal::Begin(*engine_);
-  record.file = file.Share();
+  record.Hold(file.Share());
   auto& content =
       record.Emplace<internal::TransferContent<B>>(std::move(buffer));
   internal::StartRead(record, ownership::OwnedMemory<B>::Data(content.buffer),
@@ -264,7 +264,7 @@ template <ownership::Readable B>
 Operation<Transfer<B>> Ring::Write(const ownership::Descriptor& file, B buffer,
                                    std::uint64_t offset, IoOptions options) {
   ownership::Record& record = internal::Begin(*engine_);
-  record.file = file.Share();
+  record.Hold(file.Share());
   auto& content =
       record.Emplace<internal::TransferContent<B>>(std::move(buffer));
   internal::StartWrite(record, ownership::OwnedMemory<B>::Data(content.buffer),
