@@ -63,8 +63,9 @@ class [[nodiscard]] Operation {
   Operation(Operation&& other) noexcept
       : record_(std::exchange(other.record_, nullptr)) {}
   Operation& operator=(Operation&& other) noexcept {
-    Operation taken(std::move(other));
-    std::swap(record_, taken.record_);
+    ownership::Record* const old =
+        std::exchange(record_, std::exchange(other.record_, nullptr));
+    if (old != nullptr) internal::Drop(*old);
     return *this;
   }
   ~Operation() {
