@@ -30,6 +30,8 @@ class DescriptorShare {
   }
   ~DescriptorShare() { Release(); }
 
+  // Whether this is a share; number() requires it.
+  bool valid() const noexcept { return state_ != nullptr; }
   int number() const noexcept { return state_->number; }
 
   // Ends this share, if it is one.

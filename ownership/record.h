@@ -162,6 +162,7 @@ struct Record {
   enum class Unpark : bool { kStart, kGiveUp };
   void (*unpark)(Record& record, Unpark how) = nullptr;
   DescriptorShare file;  // that the operation works on, until it is done
+  DescriptorShare other_file;
   RawResult result = {};
   std::uint64_t identity = kUserDataBit;  // that bit, the use, the index
   Record* next_free = nullptr;            // while it is free
@@ -169,12 +170,17 @@ struct Record {
   Stage stage = Stage::kFree;
   std::uint8_t attention = 0;      // Attention bits
   bool cancelled_on_drop = false;  // of its handle
+  std::uint8_t sqe_flags = 0;      // IOSQE_* that its entry gets
 
   bool attached() const noexcept { return (attention & kOrphaned) == 0; }
 
-  // Holds `share` until the operation is done.
+  // Holds `share`, and another one, until the operation is done.
   void Hold(DescriptorShare share) noexcept {
     file = std::move(share);
+    attention |= kSharing;
+  }
+  void HoldAlso(DescriptorShare share) noexcept {
+    other_file = std::move(share);
     attention |= kSharing;
   }
 

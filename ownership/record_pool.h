@@ -40,6 +40,7 @@ class RecordPool {
     free_ = record.next_free;
     record.attention = 0;
     record.cancelled_on_drop = true;
+    record.sqe_flags = 0;
     return record;
   }
 

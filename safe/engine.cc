@@ -90,6 +90,7 @@ void Engine::SettleSpecial(Record& record) noexcept {
   if ((record.attention & Record::kSharing) != 0) {
     record.attention &= ~Record::kSharing;
     record.file.Release();
+    record.other_file.Release();
   }
   if ((record.attention & Record::kContinued) != 0) {
     ready_.push_back(record);

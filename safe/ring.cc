@@ -100,16 +100,8 @@ Result<raw::Ring> CreateRaw(const RingOptions& options) {
 
 // What the operations own.
 
-// Apart, for the call in it makes its callers save registers.
-[[gnu::noinline]] Result<void> Failure(const RawResult& result) {
-  return std::unexpected(result.error());
-}
-
 Result<void> ToResult(const RawResult& result) {
-  if (!result.ok()) [[unlikely]] {
-    return Failure(result);
-  }
-  return {};
+  return internal::UsualOutcome<Result<void>>::Take(result);
 }
 
 struct NoContent {
@@ -181,10 +173,6 @@ bool RejectPath(Record& record, const std::string& path) {
 std::uint32_t TransferLength(std::size_t size) {
   constexpr std::size_t kMost = 0x7fff'f000;
   return static_cast<std::uint32_t>(std::min(size, kMost));
-}
-
-std::uint8_t SqeFlags(IoOptions options) {
-  return options.async ? std::uint8_t{IOSQE_ASYNC} : std::uint8_t{0};
 }
 
 void StartClose(Record& record) {
@@ -350,8 +338,12 @@ namespace internal {
 
 Record& Begin(Engine& engine) { return engine.Begin(); }
 
+std::uint8_t SqeFlags(StartOptions options) {
+  return options.async ? std::uint8_t{IOSQE_ASYNC} : std::uint8_t{0};
+}
+
 void StartRead(Record& record, std::byte* data, std::size_t size,
-               std::uint64_t offset, IoOptions options) {
+               std::uint64_t offset, StartOptions options) {
   Engine::Of(record).Start(record,
                            raw::Read{.fd = record.file.number(),
                                      .buffer = data,
@@ -361,7 +353,7 @@ void StartRead(Record& record, std::byte* data, std::size_t size,
 }
 
 void StartWrite(Record& record, const std::byte* data, std::size_t size,
-                std::uint64_t offset, IoOptions options) {
+                std::uint64_t offset, StartOptions options) {
   Engine::Of(record).Start(record,
                            raw::Write{.fd = record.file.number(),
                                       .buffer = data,

@@ -14,6 +14,7 @@
 #include "escrow/ownership/descriptor.h"
 #include "escrow/ownership/memory.h"
 #include "escrow/ownership/record.h"
+#include "escrow/safe/op.h"
 #include "escrow/safe/operation.h"
 #include "escrow/safe/result.h"
 
@@ -63,7 +64,7 @@ struct RingOptions {
 // terminals.
 inline constexpr std::uint64_t kCurrentPosition = ~std::uint64_t{0};
 
-struct IoOptions {
+struct StartOptions {
   // Have a kernel worker thread do it from the start, instead of trying without
   // blocking first (IOSQE_ASYNC).
   bool async = false;
@@ -121,14 +122,19 @@ class Ring {
   template <ownership::Writable B>
   Operation<Transfer<B>> Read(const ownership::Descriptor& file, B buffer,
                               std::uint64_t offset = kCurrentPosition,
-                              IoOptions options = {});
+                              StartOptions options = {});
 
   // pwrite(2) of the whole of `buffer`, or write(2) at the current position.
   // May write less.
   template <ownership::Readable B>
   Operation<Transfer<B>> Write(const ownership::Descriptor& file, B buffer,
                                std::uint64_t offset = kCurrentPosition,
-                               IoOptions options = {});
+                               StartOptions options = {});
+
+  // Any operation that is described by an op: those of path_ops.h and
+  // file_ops.h, and your own (op.h).
+  template <Op T>
+  Operation<typename T::Outcome> Start(T op, StartOptions options = {});
 
   // Covers the writes that are done when it is started, not those in flight.
   Operation<Result<void>> Fsync(const ownership::Descriptor& file,
@@ -226,11 +232,12 @@ std::size_t BuriedOperations();
 namespace internal {
 
 ownership::Record& Begin(Engine& engine);
+std::uint8_t SqeFlags(StartOptions options);
 // On record.file.
 void StartRead(ownership::Record& record, std::byte* data, std::size_t size,
-               std::uint64_t offset, IoOptions options);
+               std::uint64_t offset, StartOptions options);
 void StartWrite(ownership::Record& record, const std::byte* data,
-                std::size_t size, std::uint64_t offset, IoOptions options);
+                std::size_t size, std::uint64_t offset, StartOptions options);
 
 template <typename B>
 struct TransferContent {
@@ -247,9 +254,17 @@ struct TransferContent {
 
 }  // namespace internal
 
+template <Op T>
+Operation<typename T::Outcome> Ring::Start(T op, StartOptions options) {
+  ownership::Record& record = internal::Begin(*engine_);
+  record.sqe_flags = internal::SqeFlags(options);
+  record.Emplace<internal::OpContent<T>>(std::move(op)).op.Start(record);
+  return Operation<typename T::Outcome>(record);
+}
+
 template <ownership::Writable B>
 Operation<Transfer<B>> Ring::Read(const ownership::Descriptor& file, B buffer,
-                                  std::uint64_t offset, IoOptions options) {
+                                  std::uint64_t offset, StartOptions options) {
   ownership::Record& record = internal::Begin(*engine_);
   record.Hold(file.Share());
   auto& content =
@@ -262,7 +277,7 @@ Operation<Transfer<B>> Ring::Read(const ownership::Descriptor& file, B buffer,
 
 template <ownership::Readable B>
 Operation<Transfer<B>> Ring::Write(const ownership::Descriptor& file, B buffer,
-                                   std::uint64_t offset, IoOptions options) {
+                                   std::uint64_t offset, StartOptions options) {
   ownership::Record& record = internal::Begin(*engine_);
   record.Hold(file.Share());
   auto& content =

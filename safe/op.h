@@ -1,0 +1,152 @@
+#ifndef ESCROW_SAFE_OP_H_
+#define ESCROW_SAFE_OP_H_
+
+#include <concepts>
+#include <cstddef>
+#include <expected>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+
+#include "escrow/ownership/descriptor.h"
+#include "escrow/ownership/record.h"
+#include "escrow/safe/result.h"
+
+// What an operation is before it is started: an aggregate that owns, or shares,
+// all that the operation will use.
+//
+//   auto renamed = ring.Start(safe::Rename{.from = "new", .to = "current"});
+//
+// Ring::Start() moves it into the operation's record, where it stays until the
+// kernel is done, and calls its
+//
+//   void Start(ownership::Record& record);
+//
+// there, which writes the entry that points into it. The other half says what
+// comes of the kernel's result:
+//
+//   using Outcome = ...;                        // what the user gets
+//   Outcome Take(const ownership::RawResult&) &&;
+//   void Discard(const ownership::RawResult&) noexcept;
+//
+// One of the two is called, once; Discard() frees what the result owns when
+// nobody takes it. Both can be left out if Outcome is a Result<void>, a
+// Result<std::size_t> (the result itself), or a Result<Descriptor>.
+
+namespace escrow::safe {
+
+// The file that an operation is on: a share in a Descriptor, which cannot be
+// left out of an op.
+class File {
+ public:
+  // NOLINTNEXTLINE(google-explicit-constructor): reads `.file = log`.
+  File(const ownership::Descriptor& file) noexcept : share_(file.Share()) {}
+
+  // For the record to hold, until the operation is done.
+  ownership::DescriptorShare Take() && noexcept { return std::move(share_); }
+
+ private:
+  ownership::DescriptorShare share_;
+};
+
+// The directory that a relative path starts from: the working directory by the
+// time of the operation, or that of a Descriptor.
+class Directory {
+ public:
+  Directory() noexcept = default;
+  // NOLINTNEXTLINE(google-explicit-constructor): reads `.directory = home`.
+  Directory(const ownership::Descriptor& directory) noexcept
+      : share_(directory.Share()) {}
+
+  ownership::DescriptorShare Take() && noexcept { return std::move(share_); }
+
+ private:
+  ownership::DescriptorShare share_;
+};
+
+// Where the kernel puts something while it executes an op. Nothing to be given.
+template <typename T>
+struct KernelRoom {
+  explicit constexpr KernelRoom() noexcept = default;
+
+  T value = {};
+};
+
+namespace internal {
+
+// Fails with the error that `result` is. Apart, for the call in it makes its
+// callers save registers.
+[[nodiscard]] std::unexpected<std::error_code> Failure(
+    const ownership::RawResult& result);
+
+template <typename Outcome>
+struct UsualOutcome;
+
+template <>
+struct UsualOutcome<Result<void>> {
+  static Result<void> Take(const ownership::RawResult& result) {
+    if (!result.ok()) [[unlikely]] {
+      return Failure(result);
+    }
+    return {};
+  }
+  static void Discard(const ownership::RawResult&) noexcept {}
+};
+
+template <>
+struct UsualOutcome<Result<std::size_t>> {
+  static Result<std::size_t> Take(const ownership::RawResult& result) {
+    if (!result.ok()) return Failure(result);
+    return static_cast<std::size_t>(result.value);
+  }
+  static void Discard(const ownership::RawResult&) noexcept {}
+};
+
+template <>
+struct UsualOutcome<Result<ownership::Descriptor>> {
+  static Result<ownership::Descriptor> Take(
+      const ownership::RawResult& result) {
+    if (!result.ok()) return Failure(result);
+    return ownership::Descriptor::Adopt(result.value);
+  }
+  static void Discard(const ownership::RawResult& result) noexcept {
+    if (result.ok()) (void)ownership::Descriptor::Adopt(result.value);
+  }
+};
+
+// An op as the content of a record.
+template <typename Op>
+struct OpContent {
+  using Outcome = typename Op::Outcome;
+
+  Op op;
+
+  Outcome Take(const ownership::RawResult& result) && {
+    if constexpr (requires { std::move(op).Take(result); }) {
+      return std::move(op).Take(result);
+    } else {
+      return UsualOutcome<Outcome>::Take(result);
+    }
+  }
+  void Discard(const ownership::RawResult& result) noexcept {
+    if constexpr (requires { op.Discard(result); }) {
+      op.Discard(result);
+    } else {
+      UsualOutcome<Outcome>::Discard(result);
+    }
+  }
+};
+
+}  // namespace internal
+
+// What Ring::Start() takes.
+template <typename T>
+concept Op = std::move_constructible<T> && !std::is_reference_v<T> &&
+             requires(T op, ownership::Record& record) {
+  typename T::Outcome;
+  { op.Start(record) } -> std::same_as<void>;
+};
+
+}  // namespace escrow::safe
+
+#endif  // ESCROW_SAFE_OP_H_

@@ -1,0 +1,156 @@
+#include "escrow/safe/path_ops.h"
+
+#include <fcntl.h>
+#include <liburing.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "escrow/ownership/descriptor.h"
+#include "escrow/ownership/record.h"
+#include "escrow/raw/error.h"
+#include "escrow/raw/ops.h"
+#include "escrow/safe/engine.h"
+#include "escrow/safe/op.h"
+#include "escrow/safe/result.h"
+
+namespace escrow::safe {
+namespace {
+
+using internal::Engine;
+using ownership::DescriptorShare;
+using ownership::RawResult;
+using ownership::Record;
+
+// Has `record` hold the directories, so that record.file is the first.
+int Hold(Record& record, Directory directory) {
+  DescriptorShare share = std::move(directory).Take();
+  if (!share.valid()) return AT_FDCWD;
+  record.Hold(std::move(share));
+  return record.file.number();
+}
+int HoldAlso(Record& record, Directory directory) {
+  DescriptorShare share = std::move(directory).Take();
+  if (!share.valid()) return AT_FDCWD;
+  record.HoldAlso(std::move(share));
+  return record.other_file.number();
+}
+
+// The kernel reads a string up to its first NUL.
+template <typename Op, typename... Strings>
+bool Refused(Record& record, const Strings&... strings) {
+  if (((strings.find('\0') == std::string::npos) && ...)) return false;
+  record.result.category = &raw::OperationCategory<Op>;
+  Engine::Of(record).Finish(record, -EINVAL);
+  return true;
+}
+
+static_assert(sizeof(Open::How) == sizeof(open_how));
+
+}  // namespace
+
+void Open::Start(Record& record) {
+  if (Refused<raw::OpenAt2>(record, path)) return;
+  how.value = {.flags = static_cast<std::uint64_t>(flags | O_CLOEXEC),
+               .mode = mode,
+               .resolve = resolve};
+  const int from = Hold(record, std::move(directory));
+  Engine::Of(record).Start(
+      record,
+      raw::OpenAt2{.directory = from,
+                   .path = path.c_str(),
+                   .how = reinterpret_cast<const open_how*>(&how.value)},
+      record.sqe_flags);
+}
+
+void Rename::Start(Record& record) {
+  if (Refused<raw::RenameAt>(record, from, to)) return;
+  const int old_directory = Hold(record, std::move(from_directory));
+  const int new_directory = HoldAlso(record, std::move(to_directory));
+  Engine::Of(record).Start(record,
+                           raw::RenameAt{.old_directory = old_directory,
+                                         .old_path = from.c_str(),
+                                         .new_directory = new_directory,
+                                         .new_path = to.c_str(),
+                                         .flags = flags},
+                           record.sqe_flags);
+}
+
+void Unlink::Start(Record& record) {
+  if (Refused<raw::UnlinkAt>(record, path)) return;
+  const int from = Hold(record, std::move(directory));
+  Engine::Of(record).Start(
+      record,
+      raw::UnlinkAt{.directory = from, .path = path.c_str(), .flags = flags},
+      record.sqe_flags);
+}
+
+void MakeDirectory::Start(Record& record) {
+  if (Refused<raw::MkdirAt>(record, path)) return;
+  const int from = Hold(record, std::move(directory));
+  Engine::Of(record).Start(
+      record,
+      raw::MkdirAt{.directory = from, .path = path.c_str(), .mode = mode},
+      record.sqe_flags);
+}
+
+void Symlink::Start(Record& record) {
+  if (Refused<raw::SymlinkAt>(record, target, path)) return;
+  const int from = Hold(record, std::move(directory));
+  Engine::Of(record).Start(
+      record,
+      raw::SymlinkAt{
+          .target = target.c_str(), .directory = from, .path = path.c_str()},
+      record.sqe_flags);
+}
+
+void Link::Start(Record& record) {
+  if (Refused<raw::LinkAt>(record, from, to)) return;
+  const int old_directory = Hold(record, std::move(from_directory));
+  const int new_directory = HoldAlso(record, std::move(to_directory));
+  Engine::Of(record).Start(record,
+                           raw::LinkAt{.old_directory = old_directory,
+                                       .old_path = from.c_str(),
+                                       .new_directory = new_directory,
+                                       .new_path = to.c_str(),
+                                       .flags = flags},
+                           record.sqe_flags);
+}
+
+void GetXattr::Start(Record& record) {
+  if (Refused<raw::GetXattr>(record, path, name)) return;
+  value.value.resize(limit);
+  Engine::Of(record).Start(
+      record,
+      raw::GetXattr{.path = path.c_str(),
+                    .name = name.c_str(),
+                    .value = value.value.data(),
+                    .length = static_cast<std::uint32_t>(limit)},
+      record.sqe_flags);
+}
+
+Result<std::string> GetXattr::Take(const RawResult& result) && {
+  if (!result.ok()) return internal::Failure(result);
+  // A limit of 0 asks for the size only.
+  value.value.resize(
+      std::min(static_cast<std::size_t>(result.value), value.value.size()));
+  return std::move(value.value);
+}
+
+void SetXattr::Start(Record& record) {
+  if (Refused<raw::SetXattr>(record, path, name)) return;
+  Engine::Of(record).Start(
+      record,
+      raw::SetXattr{.path = path.c_str(),
+                    .name = name.c_str(),
+                    .value = value.data(),
+                    .length = static_cast<std::uint32_t>(value.size()),
+                    .flags = flags},
+      record.sqe_flags);
+}
+
+}  // namespace escrow::safe

@@ -1,0 +1,122 @@
+#ifndef ESCROW_SAFE_PATH_OPS_H_
+#define ESCROW_SAFE_PATH_OPS_H_
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "escrow/ownership/descriptor.h"
+#include "escrow/ownership/record.h"
+#include "escrow/safe/op.h"
+#include "escrow/safe/result.h"
+
+// Operations on files by name, for Ring::Start(). A path with a NUL inside is
+// refused with invalid_argument.
+
+namespace escrow::safe {
+
+// openat2(2), with O_CLOEXEC in any case. If nobody takes the outcome, what was
+// opened is closed, but a file may have been created.
+struct Open {
+  Directory directory = {};
+  std::string path;
+  int flags = O_RDONLY;       // O_*
+  ::mode_t mode = 0;          // with O_CREAT or O_TMPFILE
+  std::uint64_t resolve = 0;  // RESOLVE_*
+
+  struct How {
+    std::uint64_t flags;
+    std::uint64_t mode;
+    std::uint64_t resolve;
+  };
+  KernelRoom<How> how = KernelRoom<How>();
+
+  using Outcome = Result<ownership::Descriptor>;
+  void Start(ownership::Record& record);
+};
+
+// renameat2(2).
+struct Rename {
+  Directory from_directory = {};
+  std::string from;
+  Directory to_directory = {};
+  std::string to;
+  unsigned flags = 0;  // RENAME_*
+
+  using Outcome = Result<void>;
+  void Start(ownership::Record& record);
+};
+
+// unlinkat(2).
+struct Unlink {
+  Directory directory = {};
+  std::string path;
+  int flags = 0;  // AT_REMOVEDIR for rmdir(2)
+
+  using Outcome = Result<void>;
+  void Start(ownership::Record& record);
+};
+
+// mkdirat(2).
+struct MakeDirectory {
+  Directory directory = {};
+  std::string path;
+  ::mode_t mode = 0777;  // less the process's umask
+
+  using Outcome = Result<void>;
+  void Start(ownership::Record& record);
+};
+
+// symlinkat(2): `path` becomes a link to `target`.
+struct Symlink {
+  std::string target;
+  Directory directory = {};
+  std::string path;
+
+  using Outcome = Result<void>;
+  void Start(ownership::Record& record);
+};
+
+// linkat(2): `to` becomes another name of `from`.
+struct Link {
+  Directory from_directory = {};
+  std::string from;
+  Directory to_directory = {};
+  std::string to;
+  int flags = 0;  // AT_SYMLINK_FOLLOW
+
+  using Outcome = Result<void>;
+  void Start(ownership::Record& record);
+};
+
+// getxattr(2).
+struct GetXattr {
+  std::string path;
+  std::string name;
+  std::size_t limit = 65536;  // bytes; result_out_of_range if it has more
+
+  KernelRoom<std::string> value = KernelRoom<std::string>();
+
+  using Outcome = Result<std::string>;
+  void Start(ownership::Record& record);
+  Outcome Take(const ownership::RawResult& result) &&;
+  void Discard(const ownership::RawResult&) noexcept {}
+};
+
+// setxattr(2).
+struct SetXattr {
+  std::string path;
+  std::string name;
+  std::string value;
+  int flags = 0;  // XATTR_CREATE, XATTR_REPLACE
+
+  using Outcome = Result<void>;
+  void Start(ownership::Record& record);
+};
+
+}  // namespace escrow::safe
+
+#endif  // ESCROW_SAFE_PATH_OPS_H_
