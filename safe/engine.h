@@ -240,6 +240,12 @@ class Engine final : public ownership::RecordPool {
 // Operations in engines that were shut down without the kernel's consent.
 std::size_t BuriedCount();
 
+// The kernel transfers less than 2 GiB at a time, page-aligned.
+inline std::uint32_t TransferLength(std::size_t size) {
+  constexpr std::size_t kMost = 0x7fff'f000;
+  return static_cast<std::uint32_t>(std::min(size, kMost));
+}
+
 // The kernel takes no negative ones: what is past is now.
 inline __kernel_timespec ToTimespec(std::chrono::nanoseconds duration) {
   duration = std::max(duration, std::chrono::nanoseconds(0));

@@ -169,12 +169,6 @@ bool RejectPath(Record& record, const std::string& path) {
   return true;
 }
 
-// The kernel transfers less than 2 GiB at a time, page-aligned.
-std::uint32_t TransferLength(std::size_t size) {
-  constexpr std::size_t kMost = 0x7fff'f000;
-  return static_cast<std::uint32_t>(std::min(size, kMost));
-}
-
 void StartClose(Record& record) {
   const Descriptor& file = record.content<CloseContent>().file;
   Engine::Of(record).Start(record, raw::Close{.fd = file.number()}, 0);

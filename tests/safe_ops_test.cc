@@ -3,10 +3,13 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <filesystem>
@@ -20,12 +23,14 @@
 #include <vector>
 
 #include "escrow/ownership/descriptor.h"
+#include "escrow/ownership/socket_address.h"
 #include "escrow/safe/file_ops.h"
 #include "escrow/safe/op.h"
 #include "escrow/safe/operation.h"
 #include "escrow/safe/path_ops.h"
 #include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
+#include "escrow/safe/socket_ops.h"
 #include "tests/support.h"
 
 namespace escrow::safe {
@@ -33,6 +38,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ownership::Descriptor;
+using ownership::SocketAddress;
 
 // A directory that is gone at the end of the test, with a file in it.
 class World {
@@ -324,11 +330,202 @@ struct PipeCase {
   static constexpr int kError = EINVAL;
 };
 
+// Unix sockets, of which the address is a file of the world.
+Descriptor UnixSocket() {
+  return Descriptor::Adopt(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+}
+SocketAddress UnixAddress(const std::string& path) {
+  sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = {}};
+  EXPECT_LT(path.size(), sizeof(address.sun_path));
+  std::copy(path.begin(), path.end(), address.sun_path);
+  return SocketAddress(address);
+}
+
+// A socket that listens there, and a pair of connected ones.
+struct Listener {
+  explicit Listener(const World& world)
+      : address(UnixAddress(world.Path("socket"))), socket(UnixSocket()) {
+    EXPECT_EQ(::bind(socket.number(), address.data(), address.size()), 0);
+    EXPECT_EQ(::listen(socket.number(), 8), 0);
+  }
+  SocketAddress address;
+  Descriptor socket;
+};
+struct Pair {
+  explicit Pair(int type = SOCK_STREAM) {
+    int numbers[2];
+    EXPECT_EQ(::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, numbers), 0);
+    here = Descriptor::Adopt(numbers[0]);
+    there = Descriptor::Adopt(numbers[1]);
+  }
+  Descriptor here;
+  Descriptor there;
+};
+
+struct SocketCase {
+  static constexpr const char* kCall = "socket";
+
+  auto Good() { return Socket{.domain = AF_INET, .type = SOCK_DGRAM}; }
+  void Expect(Result<Descriptor> socket) {
+    EXPECT_EQ(::fcntl(socket->number(), F_GETFD), FD_CLOEXEC);
+  }
+  auto Bad() { return Socket{.domain = 999}; }
+  static constexpr int kError = EAFNOSUPPORT;
+};
+
+struct BindCase {
+  World world;
+  Descriptor socket = UnixSocket();
+  static constexpr const char* kCall = "bind";
+
+  auto Good() {
+    return Bind{.socket = socket, .address = UnixAddress(world.Path("bound"))};
+  }
+  void Expect(Result<void>) { EXPECT_TRUE(world.Has("bound")); }
+  auto Bad() {
+    return Bind{.socket = socket, .address = UnixAddress(world.Path("file"))};
+  }
+  static constexpr int kError = EADDRINUSE;
+};
+
+struct ListenCase {
+  World world;
+  Descriptor socket = UnixSocket();
+  static constexpr const char* kCall = "listen";
+
+  auto Good() {
+    const SocketAddress address = UnixAddress(world.Path("bound"));
+    EXPECT_EQ(::bind(socket.number(), address.data(), address.size()), 0);
+    return Listen{.socket = socket, .backlog = 1};
+  }
+  void Expect(Result<void>) {
+    const SocketAddress address = UnixAddress(world.Path("bound"));
+    const Descriptor client = UnixSocket();
+    EXPECT_EQ(::connect(client.number(), address.data(), address.size()), 0);
+  }
+  auto Bad() { return Listen{.socket = socket}; }
+  static constexpr int kError = EINVAL;
+};
+
+struct ConnectCase {
+  World world;
+  Listener listener{world};
+  Descriptor socket = UnixSocket();
+  static constexpr const char* kCall = "connect";
+
+  auto Good() { return Connect{.socket = socket, .address = listener.address}; }
+  void Expect(Result<void>) {
+    const int accepted = ::accept(listener.socket.number(), nullptr, nullptr);
+    EXPECT_GE(accepted, 0);
+    ::close(accepted);
+  }
+  auto Bad() {
+    return Connect{.socket = socket,
+                   .address = UnixAddress(world.Path("absent"))};
+  }
+  static constexpr int kError = ENOENT;
+};
+
+struct AcceptCase {
+  World world;
+  Listener listener{world};
+  Descriptor client = UnixSocket();
+  static constexpr const char* kCall = "accept";
+
+  auto Good() {
+    const SocketAddress name = UnixAddress(world.Path("client"));
+    EXPECT_EQ(::bind(client.number(), name.data(), name.size()), 0);
+    EXPECT_EQ(::connect(client.number(), listener.address.data(),
+                        listener.address.size()),
+              0);
+    return Accept{.socket = listener.socket};
+  }
+  void Expect(Result<Accept::Connection> connection) {
+    EXPECT_EQ(::write(connection->socket.number(), "x", 1), 1);
+    char byte;
+    EXPECT_EQ(::read(client.number(), &byte, 1), 1);
+    EXPECT_EQ(connection->peer.family(), AF_UNIX);
+    const auto* const name =
+        reinterpret_cast<const sockaddr_un*>(connection->peer.data());
+    EXPECT_EQ(name->sun_path, world.Path("client"));
+  }
+  auto Bad() { return Accept{.socket = client}; }
+  static constexpr int kError = EINVAL;
+};
+
+struct ShutdownCase {
+  World world;
+  Pair pair;
+  static constexpr const char* kCall = "shutdown";
+
+  auto Good() { return Shutdown{.socket = pair.here, .how = SHUT_WR}; }
+  void Expect(Result<void>) {
+    char byte;
+    EXPECT_EQ(::read(pair.there.number(), &byte, 1), 0);
+  }
+  auto Bad() { return Shutdown{.socket = world.OpenFile()}; }
+  static constexpr int kError = ENOTSOCK;
+};
+
+struct SendCase {
+  World world;
+  Pair pair;
+  static constexpr const char* kCall = "send";
+
+  auto Good() {
+    return Send<std::string>{.socket = pair.here, .buffer = "sent"};
+  }
+  void Expect(Transfer<std::string> sent) {
+    EXPECT_EQ(*sent.result, 4u);
+    EXPECT_EQ(sent.buffer, "sent");
+    char bytes[8];
+    EXPECT_EQ(::read(pair.there.number(), bytes, sizeof(bytes)), 4);
+  }
+  auto Bad() {
+    pair.there = Descriptor();
+    return Send<std::string>{.socket = pair.here, .buffer = "sent"};
+  }
+  static constexpr int kError = EPIPE;
+};
+
+struct ReceiveCase {
+  World world;
+  Pair pair;
+  static constexpr const char* kCall = "recv";
+
+  auto Good() {
+    EXPECT_EQ(::write(pair.there.number(), "abc", 3), 3);
+    return Receive<std::string>{.socket = pair.here,
+                                .buffer = std::string(8, '.')};
+  }
+  void Expect(Transfer<std::string> received) {
+    EXPECT_EQ(*received.result, 3u);
+    EXPECT_EQ(received.buffer, "abc.....");
+  }
+  auto Bad() {
+    return Receive<std::string>{.socket = world.OpenFile(),
+                                .buffer = std::string(8, '.')};
+  }
+  static constexpr int kError = ENOTSOCK;
+};
+
+// Of either kind of outcome.
+template <typename T>
+const Result<T>& ResultOf(const Result<T>& outcome) {
+  return outcome;
+}
+template <typename B>
+const Result<std::size_t>& ResultOf(const Transfer<B>& outcome) {
+  return outcome.result;
+}
+
 using Cases =
     ::testing::Types<OpenCase, OpenBeneathCase, RenameCase, UnlinkCase,
                      MakeDirectoryCase, SymlinkCase, LinkCase, SetXattrCase,
                      SyncRangeCase, AllocateCase, TruncateCase, AdviseCase,
-                     SpliceCase, TeeCase, PipeCase>;
+                     SpliceCase, TeeCase, PipeCase, SocketCase, BindCase,
+                     ListenCase, ConnectCase, AcceptCase, ShutdownCase,
+                     SendCase, ReceiveCase>;
 
 struct CaseNames {
   template <typename Case>
@@ -373,7 +570,8 @@ TYPED_TEST(SafeOps, Succeeds) {
         }
       }
       auto outcome = ring.Wait(ring.Start(its.Good(), {.async = async}));
-      ASSERT_TRUE(outcome.has_value()) << outcome.error().message();
+      ASSERT_TRUE(ResultOf(outcome).has_value())
+          << ResultOf(outcome).error().message();
       its.Expect(std::move(outcome));
       EXPECT_EQ(ring.unknown_completions(), 0u);
     }
@@ -387,12 +585,12 @@ TYPED_TEST(SafeOps, FailsWithTheNameOfTheCall) {
     Ring ring = this->MakeRing();
     TypeParam its;
     const auto outcome = ring.Wait(ring.Start(its.Bad()));
-    ASSERT_FALSE(outcome.has_value());
-    EXPECT_EQ(outcome.error().value(), TypeParam::kError)
-        << outcome.error().message();
-    EXPECT_TRUE(outcome.error().message().starts_with(
-        std::string(TypeParam::kCall) + ": "))
-        << outcome.error().message();
+    ASSERT_FALSE(ResultOf(outcome).has_value());
+    const std::error_code error = ResultOf(outcome).error();
+    EXPECT_EQ(error.value(), TypeParam::kError) << error.message();
+    EXPECT_TRUE(
+        error.message().starts_with(std::string(TypeParam::kCall) + ": "))
+        << error.message();
   }
   this->ExpectDescriptors(descriptors);
 }
@@ -433,10 +631,10 @@ TYPED_TEST(SafeOps, EndsWithTheRing) {
     }
     ASSERT_TRUE(handles[0]->done());
     auto outcome = std::move(*handles[0]).Take();
-    if (outcome.has_value()) submitted.Expect(std::move(outcome));
+    if (ResultOf(outcome).has_value()) submitted.Expect(std::move(outcome));
     ASSERT_TRUE(handles[1]->done());
-    EXPECT_EQ(std::move(*handles[1]).Take().error(),
-              std::errc::operation_canceled);
+    const auto other = std::move(*handles[1]).Take();
+    EXPECT_EQ(ResultOf(other).error(), std::errc::operation_canceled);
   }
   this->ExpectDescriptors(descriptors);
 }
@@ -520,6 +718,66 @@ TEST(SafeFileOps, BothFilesOfASpliceStayOpen) {
   EXPECT_TRUE(ring->Wait(std::move(close_out)));
   EXPECT_EQ(to.Content(), "abcd");
   EXPECT_EQ(testing::OpenDescriptors(), descriptors + 2);
+}
+
+// Sockets that nothing has come to yet.
+
+TEST(SafeSocketOps, ReceiveThatWaitsIsGivenUpWithItsHandle) {
+  auto ring = Ring::Create({.entries = 8});
+  ASSERT_TRUE(ring);
+  const Pair pair;
+  std::byte bytes[16];
+  testing::Arena arena{bytes, sizeof(bytes)};
+  {
+    auto receive = ring->Start(Receive<testing::Tracked>{
+        .socket = pair.here, .buffer = testing::Tracked(arena)});
+    EXPECT_TRUE(ring->Submit());
+    EXPECT_EQ(arena.releases, 0);
+  }
+  while (ring->in_flight() > 0) EXPECT_TRUE(ring->Dispatch());
+  EXPECT_EQ(arena.releases, 1);
+  // Nothing was consumed.
+  EXPECT_EQ(::write(pair.there.number(), "x", 1), 1);
+  auto [size, buffer] = ring->Wait(
+      ring->Start(Receive<std::string>{.socket = pair.here, .buffer = "."}));
+  EXPECT_EQ(size.value(), 1u);
+  EXPECT_EQ(buffer, "x");
+}
+
+TEST(SafeSocketOps, AcceptThatWaitsEndsWithTheRing) {
+  const World world;
+  const Listener listener(world);
+  std::optional<Operation<Result<Accept::Connection>>> accept;
+  {
+    auto ring = Ring::Create({.entries = 8});
+    ASSERT_TRUE(ring);
+    accept.emplace(ring->Start(Accept{.socket = listener.socket}));
+    EXPECT_TRUE(ring->Submit());
+  }
+  ASSERT_TRUE(accept->done());
+  EXPECT_EQ(std::move(*accept).Take().error(), std::errc::operation_canceled);
+}
+
+TEST(SafeSocketOps, SendsDatagramsToAddresses) {
+  auto ring = Ring::Create({.entries = 8});
+  ASSERT_TRUE(ring);
+  const World world;
+  const auto datagram = [&] {
+    return ring->Wait(
+        ring->Start(Socket{.domain = AF_UNIX, .type = SOCK_DGRAM}));
+  };
+  const auto sender = datagram(), receiver = datagram();
+  ASSERT_TRUE(sender && receiver);
+  const SocketAddress address = UnixAddress(world.Path("mailbox"));
+  ASSERT_TRUE(
+      ring->Wait(ring->Start(Bind{.socket = *receiver, .address = address})));
+  auto [sent, text] = ring->Wait(ring->Start(Send<std::string>{
+      .socket = *sender, .buffer = "letter", .address = address}));
+  ASSERT_TRUE(sent) << sent.error().message();
+  auto [size, buffer] = ring->Wait(ring->Start(Receive<std::string>{
+      .socket = *receiver, .buffer = std::string(16, '.')}));
+  EXPECT_EQ(size.value(), 6u);
+  EXPECT_TRUE(buffer.starts_with("letter."));
 }
 
 // An op of one's own, and what Start() does not take.

@@ -1,0 +1,116 @@
+#include "escrow/safe/socket_ops.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "escrow/ownership/descriptor.h"
+#include "escrow/ownership/record.h"
+#include "escrow/ownership/socket_address.h"
+#include "escrow/raw/ops.h"
+#include "escrow/safe/engine.h"
+#include "escrow/safe/op.h"
+#include "escrow/safe/result.h"
+
+namespace escrow::safe {
+namespace {
+
+using internal::Engine;
+using ownership::Descriptor;
+using ownership::RawResult;
+using ownership::Record;
+using ownership::SocketAddress;
+
+}  // namespace
+
+void Socket::Start(Record& record) {
+  Engine::Of(record).Start(
+      record,
+      raw::Socket{
+          .domain = domain, .type = type | SOCK_CLOEXEC, .protocol = protocol},
+      record.sqe_flags);
+}
+
+void Bind::Start(Record& record) {
+  record.Hold(std::move(socket).Take());
+  Engine::Of(record).Start(record,
+                           raw::Bind{.fd = record.file.number(),
+                                     .address = address.data(),
+                                     .address_length = address.size()},
+                           record.sqe_flags);
+}
+
+void Listen::Start(Record& record) {
+  record.Hold(std::move(socket).Take());
+  Engine::Of(record).Start(
+      record, raw::Listen{.fd = record.file.number(), .backlog = backlog},
+      record.sqe_flags);
+}
+
+void Connect::Start(Record& record) {
+  record.Hold(std::move(socket).Take());
+  Engine::Of(record).Start(record,
+                           raw::Connect{.fd = record.file.number(),
+                                        .address = address.data(),
+                                        .address_length = address.size()},
+                           record.sqe_flags);
+}
+
+void Accept::Start(Record& record) {
+  record.Hold(std::move(socket).Take());
+  Engine::Of(record).Start(record,
+                           raw::Accept{.fd = record.file.number(),
+                                       .address = peer.value.room(),
+                                       .address_length = peer.value.size_room(),
+                                       .flags = flags | SOCK_CLOEXEC},
+                           record.sqe_flags);
+}
+
+Result<Accept::Connection> Accept::Take(const RawResult& result) && {
+  if (!result.ok()) return internal::Failure(result);
+  return Connection{Descriptor::Adopt(result.value), peer.value};
+}
+
+void Accept::Discard(const RawResult& result) noexcept {
+  if (result.ok()) (void)Descriptor::Adopt(result.value);
+}
+
+void Shutdown::Start(Record& record) {
+  record.Hold(std::move(socket).Take());
+  Engine::Of(record).Start(
+      record, raw::Shutdown{.fd = record.file.number(), .how = how},
+      record.sqe_flags);
+}
+
+namespace internal {
+
+void StartSend(Record& record, File socket, const std::byte* data,
+               std::size_t size, int flags, const SocketAddress& address) {
+  record.Hold(std::move(socket).Take());
+  Engine::Of(record).Start(
+      record,
+      raw::Send{.fd = record.file.number(),
+                .buffer = data,
+                .length = TransferLength(size),
+                .flags = flags | MSG_NOSIGNAL,
+                .address = address.size() == 0 ? nullptr : address.data(),
+                .address_length = static_cast<std::uint16_t>(address.size())},
+      record.sqe_flags);
+}
+
+void StartReceive(Record& record, File socket, std::byte* data,
+                  std::size_t size, int flags) {
+  record.Hold(std::move(socket).Take());
+  Engine::Of(record).Start(record,
+                           raw::Recv{.fd = record.file.number(),
+                                     .buffer = data,
+                                     .length = TransferLength(size),
+                                     .flags = flags},
+                           record.sqe_flags);
+}
+
+}  // namespace internal
+}  // namespace escrow::safe
