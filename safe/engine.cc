@@ -51,7 +51,9 @@ Graveyard& TheGraveyard() {
 }  // namespace
 
 Engine::Engine(raw::Ring ring, milliseconds teardown_limit)
-    : ring_(std::move(ring)), teardown_limit_(teardown_limit) {
+    : RecordPool(ring.get()->sq.ring_entries),
+      ring_(std::move(ring)),
+      teardown_limit_(teardown_limit) {
   if ((ring_->setup_flags() & IORING_SETUP_SINGLE_ISSUER) != 0) {
     owner_ = std::this_thread::get_id();
   }
