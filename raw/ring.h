@@ -156,7 +156,10 @@ class Completions {
     using value_type = io_uring_cqe;
     using difference_type = std::ptrdiff_t;
 
-    const io_uring_cqe& operator*() const noexcept { return *cqe_; }
+    const io_uring_cqe& operator*() const noexcept {
+      // NOLINTNEXTLINE(clang-analyzer-core.uninitialized.UndefReturn): no end.
+      return *cqe_;
+    }
     const io_uring_cqe* operator->() const noexcept { return cqe_; }
     Iterator& operator++() noexcept {
       Next();
