@@ -94,6 +94,7 @@ struct Ends {
 
 struct OpenCase {
   World world;
+  static constexpr const char* kName = "Open";
   static constexpr const char* kCall = "openat2";
 
   auto Good() {
@@ -111,6 +112,7 @@ struct OpenCase {
 
 struct OpenBeneathCase {
   World world;
+  static constexpr const char* kName = "OpenBeneath";
   static constexpr const char* kCall = "openat2";
   static constexpr std::uint64_t kResolveBeneath = 0x08;
 
@@ -134,6 +136,7 @@ struct OpenBeneathCase {
 
 struct RenameCase {
   World world;
+  static constexpr const char* kName = "Rename";
   static constexpr const char* kCall = "renameat2";
 
   auto Good() {
@@ -154,6 +157,7 @@ struct RenameCase {
 
 struct UnlinkCase {
   World world;
+  static constexpr const char* kName = "Unlink";
   static constexpr const char* kCall = "unlinkat";
 
   auto Good() { return Unlink{.path = world.Path("file")}; }
@@ -166,6 +170,7 @@ struct UnlinkCase {
 
 struct MakeDirectoryCase {
   World world;
+  static constexpr const char* kName = "MakeDirectory";
   static constexpr const char* kCall = "mkdirat";
 
   auto Good() {
@@ -180,6 +185,7 @@ struct MakeDirectoryCase {
 
 struct SymlinkCase {
   World world;
+  static constexpr const char* kName = "Symlink";
   static constexpr const char* kCall = "symlinkat";
 
   auto Good() {
@@ -196,6 +202,7 @@ struct SymlinkCase {
 
 struct LinkCase {
   World world;
+  static constexpr const char* kName = "Link";
   static constexpr const char* kCall = "linkat";
 
   auto Good() {
@@ -214,6 +221,7 @@ struct LinkCase {
 
 struct SetXattrCase {
   World world;
+  static constexpr const char* kName = "SetXattr";
   static constexpr const char* kCall = "setxattr";
 
   auto Good() {
@@ -236,6 +244,7 @@ struct SetXattrCase {
 
 struct SyncRangeCase {
   World world;
+  static constexpr const char* kName = "SyncRange";
   static constexpr const char* kCall = "sync_file_range";
 
   auto Good() {
@@ -248,6 +257,7 @@ struct SyncRangeCase {
 
 struct AllocateCase {
   World world;
+  static constexpr const char* kName = "Allocate";
   static constexpr const char* kCall = "fallocate";
 
   auto Good() { return Allocate{.file = world.OpenFile(), .length = 100}; }
@@ -260,6 +270,7 @@ struct AllocateCase {
 
 struct TruncateCase {
   World world;
+  static constexpr const char* kName = "Truncate";
   static constexpr const char* kCall = "ftruncate";
 
   auto Good() { return Truncate{.file = world.OpenFile(), .length = 3}; }
@@ -272,6 +283,7 @@ struct TruncateCase {
 
 struct AdviseCase {
   World world;
+  static constexpr const char* kName = "Advise";
   static constexpr const char* kCall = "fadvise";
 
   auto Good() {
@@ -285,6 +297,7 @@ struct AdviseCase {
 struct SpliceCase {
   World world;
   Ends pipe;
+  static constexpr const char* kName = "Splice";
   static constexpr const char* kCall = "splice";
 
   auto Good() {
@@ -304,6 +317,7 @@ struct SpliceCase {
 struct TeeCase {
   Ends from{"tee"};
   Ends to;
+  static constexpr const char* kName = "Tee";
   static constexpr const char* kCall = "tee";
 
   auto Good() { return Tee{.in = from.read, .out = to.write, .length = 10}; }
@@ -317,6 +331,7 @@ struct TeeCase {
 };
 
 struct PipeCase {
+  static constexpr const char* kName = "Pipe";
   static constexpr const char* kCall = "pipe2";
 
   auto Good() { return Pipe{.flags = O_NONBLOCK}; }
@@ -363,6 +378,7 @@ struct Pair {
 };
 
 struct SocketCase {
+  static constexpr const char* kName = "Socket";
   static constexpr const char* kCall = "socket";
 
   auto Good() { return Socket{.domain = AF_INET, .type = SOCK_DGRAM}; }
@@ -376,6 +392,7 @@ struct SocketCase {
 struct BindCase {
   World world;
   Descriptor socket = UnixSocket();
+  static constexpr const char* kName = "Bind";
   static constexpr const char* kCall = "bind";
 
   auto Good() {
@@ -391,6 +408,7 @@ struct BindCase {
 struct ListenCase {
   World world;
   Descriptor socket = UnixSocket();
+  static constexpr const char* kName = "Listen";
   static constexpr const char* kCall = "listen";
 
   auto Good() {
@@ -411,6 +429,7 @@ struct ConnectCase {
   World world;
   Listener listener{world};
   Descriptor socket = UnixSocket();
+  static constexpr const char* kName = "Connect";
   static constexpr const char* kCall = "connect";
 
   auto Good() { return Connect{.socket = socket, .address = listener.address}; }
@@ -430,6 +449,7 @@ struct AcceptCase {
   World world;
   Listener listener{world};
   Descriptor client = UnixSocket();
+  static constexpr const char* kName = "Accept";
   static constexpr const char* kCall = "accept";
 
   auto Good() {
@@ -456,6 +476,7 @@ struct AcceptCase {
 struct ShutdownCase {
   World world;
   Pair pair;
+  static constexpr const char* kName = "Shutdown";
   static constexpr const char* kCall = "shutdown";
 
   auto Good() { return Shutdown{.socket = pair.here, .how = SHUT_WR}; }
@@ -470,6 +491,7 @@ struct ShutdownCase {
 struct SendCase {
   World world;
   Pair pair;
+  static constexpr const char* kName = "Send";
   static constexpr const char* kCall = "send";
 
   auto Good() {
@@ -491,6 +513,7 @@ struct SendCase {
 struct ReceiveCase {
   World world;
   Pair pair;
+  static constexpr const char* kName = "Receive";
   static constexpr const char* kCall = "recv";
 
   auto Good() {
@@ -530,8 +553,7 @@ using Cases =
 struct CaseNames {
   template <typename Case>
   static std::string GetName(int) {
-    const std::string name = ::testing::internal::GetTypeName<Case>();
-    return name.substr(name.rfind(':') + 1);
+    return Case::kName;
   }
 };
 
