@@ -29,6 +29,7 @@
 #include <vector>
 
 #include "bench/loops.h"
+#include "escrow/raw/names.h"
 
 namespace escrow::bench {
 namespace {
@@ -172,22 +173,12 @@ std::optional<std::vector<CellCount>> Count(const std::string& workload,
 }
 
 std::string Names(std::uint32_t flags) {
-  static constexpr struct {
-    std::uint32_t flag;
-    const char* name;
-  } kNames[] = {
-      {IORING_SETUP_SUBMIT_ALL, "SUBMIT_ALL"},
-      {IORING_SETUP_COOP_TASKRUN, "COOP_TASKRUN"},
-      {IORING_SETUP_TASKRUN_FLAG, "TASKRUN_FLAG"},
-      {IORING_SETUP_SINGLE_ISSUER, "SINGLE_ISSUER"},
-      {IORING_SETUP_DEFER_TASKRUN, "DEFER_TASKRUN"},
-      {IORING_SETUP_NO_SQARRAY, "NO_SQARRAY"},
-  };
+  constexpr std::string_view kPrefix = "IORING_SETUP_";
   std::string names;
-  for (const auto& [flag, name] : kNames) {
-    if ((flags & flag) == 0) continue;
-    if (!names.empty()) names += ' ';
-    names += name;
+  for (const raw::NamedFlag& flag : raw::kSetupFlags) {
+    if ((flags & flag.bit) == 0) continue;
+    names += names.empty() ? "" : " ";
+    names += std::string_view(flag.name).substr(kPrefix.size());
   }
   return names;
 }

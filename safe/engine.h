@@ -2,11 +2,13 @@
 #define ESCROW_SAFE_ENGINE_H_
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <expected>
 #include <optional>
+#include <string>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -236,6 +238,16 @@ class Engine final : public ownership::RecordPool {
   bool reaping_ = false;      // completions are read, and not handed back yet
   bool discarding_ = false;   // and so are destructors of user types
 };
+
+// Whether one of `strings` has a NUL inside, up to which only the kernel would
+// read it. The operation, which is `Op`, is done then.
+template <typename Op, typename... Strings>
+bool RefuseNul(ownership::Record& record, const Strings&... strings) {
+  if (((strings.find('\0') == std::string::npos) && ...)) return false;
+  record.result.category = &raw::OperationCategory<Op>;
+  Engine::Of(record).Finish(record, -EINVAL);
+  return true;
+}
 
 // Operations in engines that were shut down without the kernel's consent.
 std::size_t BuriedCount();

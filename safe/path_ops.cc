@@ -4,7 +4,6 @@
 #include <liburing.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -12,7 +11,6 @@
 
 #include "escrow/ownership/descriptor.h"
 #include "escrow/ownership/record.h"
-#include "escrow/raw/error.h"
 #include "escrow/raw/ops.h"
 #include "escrow/safe/engine.h"
 #include "escrow/safe/op.h"
@@ -40,21 +38,12 @@ int HoldAlso(Record& record, Directory directory) {
   return record.other_file.number();
 }
 
-// The kernel reads a string up to its first NUL.
-template <typename Op, typename... Strings>
-bool Refused(Record& record, const Strings&... strings) {
-  if (((strings.find('\0') == std::string::npos) && ...)) return false;
-  record.result.category = &raw::OperationCategory<Op>;
-  Engine::Of(record).Finish(record, -EINVAL);
-  return true;
-}
-
 static_assert(sizeof(Open::How) == sizeof(open_how));
 
 }  // namespace
 
 void Open::Start(Record& record) {
-  if (Refused<raw::OpenAt2>(record, path)) return;
+  if (internal::RefuseNul<raw::OpenAt2>(record, path)) return;
   how.value = {.flags = static_cast<std::uint64_t>(flags | O_CLOEXEC),
                .mode = mode,
                .resolve = resolve};
@@ -68,7 +57,7 @@ void Open::Start(Record& record) {
 }
 
 void Rename::Start(Record& record) {
-  if (Refused<raw::RenameAt>(record, from, to)) return;
+  if (internal::RefuseNul<raw::RenameAt>(record, from, to)) return;
   const int old_directory = Hold(record, std::move(from_directory));
   const int new_directory = HoldAlso(record, std::move(to_directory));
   Engine::Of(record).Start(record,
@@ -81,7 +70,7 @@ void Rename::Start(Record& record) {
 }
 
 void Unlink::Start(Record& record) {
-  if (Refused<raw::UnlinkAt>(record, path)) return;
+  if (internal::RefuseNul<raw::UnlinkAt>(record, path)) return;
   const int from = Hold(record, std::move(directory));
   Engine::Of(record).Start(
       record,
@@ -90,7 +79,7 @@ void Unlink::Start(Record& record) {
 }
 
 void MakeDirectory::Start(Record& record) {
-  if (Refused<raw::MkdirAt>(record, path)) return;
+  if (internal::RefuseNul<raw::MkdirAt>(record, path)) return;
   const int from = Hold(record, std::move(directory));
   Engine::Of(record).Start(
       record,
@@ -99,7 +88,7 @@ void MakeDirectory::Start(Record& record) {
 }
 
 void Symlink::Start(Record& record) {
-  if (Refused<raw::SymlinkAt>(record, target, path)) return;
+  if (internal::RefuseNul<raw::SymlinkAt>(record, target, path)) return;
   const int from = Hold(record, std::move(directory));
   Engine::Of(record).Start(
       record,
@@ -109,7 +98,7 @@ void Symlink::Start(Record& record) {
 }
 
 void Link::Start(Record& record) {
-  if (Refused<raw::LinkAt>(record, from, to)) return;
+  if (internal::RefuseNul<raw::LinkAt>(record, from, to)) return;
   const int old_directory = Hold(record, std::move(from_directory));
   const int new_directory = HoldAlso(record, std::move(to_directory));
   Engine::Of(record).Start(record,
@@ -122,7 +111,7 @@ void Link::Start(Record& record) {
 }
 
 void GetXattr::Start(Record& record) {
-  if (Refused<raw::GetXattr>(record, path, name)) return;
+  if (internal::RefuseNul<raw::GetXattr>(record, path, name)) return;
   value.value.resize(limit);
   Engine::Of(record).Start(
       record,
@@ -142,7 +131,7 @@ Result<std::string> GetXattr::Take(const RawResult& result) && {
 }
 
 void SetXattr::Start(Record& record) {
-  if (Refused<raw::SetXattr>(record, path, name)) return;
+  if (internal::RefuseNul<raw::SetXattr>(record, path, name)) return;
   Engine::Of(record).Start(
       record,
       raw::SetXattr{.path = path.c_str(),

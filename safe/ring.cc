@@ -2,9 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
@@ -113,11 +111,10 @@ struct OpenContent {
   std::string path;
 
   Result<Descriptor> Take(const RawResult& result) && {
-    if (!result.ok()) return std::unexpected(result.error());
-    return Descriptor::Adopt(result.value);
+    return internal::UsualOutcome<Result<Descriptor>>::Take(result);
   }
   void Discard(const RawResult& result) noexcept {
-    if (result.ok()) ::close(result.value);
+    internal::UsualOutcome<Result<Descriptor>>::Discard(result);
   }
 };
 
@@ -159,15 +156,6 @@ struct TimeoutContent {
   }
   void Discard(const RawResult&) noexcept {}
 };
-
-// The kernel reads a path up to its first NUL.
-template <typename Op>
-bool RejectPath(Record& record, const std::string& path) {
-  if (path.find('\0') == std::string::npos) return false;
-  record.result.category = &raw::OperationCategory<Op>;
-  Engine::Of(record).Finish(record, -EINVAL);
-  return true;
-}
 
 void StartClose(Record& record) {
   const Descriptor& file = record.content<CloseContent>().file;
@@ -222,7 +210,7 @@ Operation<Result<Descriptor>> Ring::Open(std::string path, int flags,
                                          ::mode_t mode) {
   Record& record = engine_->Begin();
   const auto& content = record.Emplace<OpenContent>(std::move(path));
-  if (!RejectPath<raw::OpenAt>(record, content.path)) {
+  if (!internal::RefuseNul<raw::OpenAt>(record, content.path)) {
     engine_->Start(record,
                    raw::OpenAt{.path = content.path.c_str(),
                                .flags = flags | O_CLOEXEC,
@@ -255,7 +243,7 @@ Operation<Result<struct ::statx>> Ring::Statx(std::string path,
                                               StatOptions options) {
   Record& record = engine_->Begin();
   auto& content = record.Emplace<StatxContent>(std::move(path));
-  if (!RejectPath<raw::Statx>(record, content.path)) {
+  if (!internal::RefuseNul<raw::Statx>(record, content.path)) {
     engine_->Start(record,
                    raw::Statx{.path = content.path.c_str(),
                               .flags = options.flags,

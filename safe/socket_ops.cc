@@ -2,7 +2,6 @@
 
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -75,7 +74,7 @@ Result<Accept::Connection> Accept::Take(const RawResult& result) && {
 }
 
 void Accept::Discard(const RawResult& result) noexcept {
-  if (result.ok()) (void)Descriptor::Adopt(result.value);
+  internal::UsualOutcome<Result<Descriptor>>::Discard(result);
 }
 
 void Shutdown::Start(Record& record) {

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "escrow/raw/query.h"
 #include "escrow/raw/ring.h"
 #include "tests/support.h"
 
@@ -50,13 +51,8 @@ raw::Ring MakeRing(std::uint32_t setup_flags, std::uint32_t entries) {
 }
 
 bool KernelHasSetupFlags(std::uint32_t flags) {
-  io_uring_query_opcode known = {};
-  io_uring_query_hdr query = {};
-  query.query_op = IO_URING_QUERY_OPCODES;
-  query.query_data = uring_ptr_to_u64(&known);
-  query.size = sizeof(known);
-  if (io_uring_register_query(&query) == 0 && query.result == 0) {
-    return (known.ring_setup_flags & flags) == flags;
+  if (const auto known = raw::QueryOpcodes()) {
+    return (known->ring_setup_flags & flags) == flags;
   }
   return TryMakeRing({.entries = 8, .setup_flags = flags}).has_value();
 }
