@@ -34,6 +34,10 @@ class DescriptorShare {
   bool valid() const noexcept { return state_ != nullptr; }
   int number() const noexcept { return state_->number; }
 
+  // Whether number() is not a descriptor's but that of a slot in a ring's table
+  // of registered files. Requires valid().
+  bool is_slot() const noexcept { return state_->is_slot; }
+
   // Ends this share, if it is one.
   void Release() noexcept {
     State* const state = std::exchange(state_, nullptr);
@@ -49,14 +53,20 @@ class DescriptorShare {
 
   struct State {
     int number;
-    bool closes;  // false for Descriptor::Permanent()
+    bool is_slot;
     std::uint32_t shares;
+    // When no share is left; null for Descriptor::Permanent().
+    void (*close)(State& state) noexcept;
     // Called once, when a single share is left.
     void (*when_alone)(void* context);
     void* context;
   };
 
   explicit DescriptorShare(State* state) noexcept : state_(state) {}
+
+  // From a few that each thread keeps, so that opening and accepting over and
+  // over allocates nothing.
+  static State* MakeState();
 
   // No share is left, or one that asked to be told.
   static void Dwindled(State* state) noexcept;

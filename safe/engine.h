@@ -15,10 +15,12 @@
 #include <vector>
 
 #include "escrow/ownership/check.h"
+#include "escrow/ownership/descriptor.h"
 #include "escrow/ownership/record.h"
 #include "escrow/ownership/record_pool.h"
 #include "escrow/raw/contract.h"
 #include "escrow/raw/error.h"
+#include "escrow/raw/op.h"
 #include "escrow/raw/ring.h"
 #include "escrow/safe/result.h"
 
@@ -251,6 +253,14 @@ bool RefuseNul(ownership::Record& record, const Strings&... strings) {
 
 // Operations in engines that were shut down without the kernel's consent.
 std::size_t BuriedCount();
+
+// What an operation on `file` names in its entry.
+inline raw::Fd FdOf(const ownership::DescriptorShare& file) noexcept {
+  if (file.is_slot()) [[unlikely]] {
+    return raw::FixedFile{static_cast<std::uint32_t>(file.number())};
+  }
+  return file.number();
+}
 
 // The kernel transfers less than 2 GiB at a time, page-aligned.
 inline std::uint32_t TransferLength(std::size_t size) {

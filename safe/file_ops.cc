@@ -14,6 +14,7 @@ namespace escrow::safe {
 namespace {
 
 using internal::Engine;
+using internal::FdOf;
 using ownership::Descriptor;
 using ownership::RawResult;
 using ownership::Record;
@@ -23,7 +24,7 @@ using ownership::Record;
 void SyncRange::Start(Record& record) {
   record.Hold(std::move(file).Take());
   Engine::Of(record).Start(record,
-                           raw::SyncFileRange{.fd = record.file.number(),
+                           raw::SyncFileRange{.fd = FdOf(record.file),
                                               .offset = offset,
                                               .length = length,
                                               .flags = flags},
@@ -33,7 +34,7 @@ void SyncRange::Start(Record& record) {
 void Allocate::Start(Record& record) {
   record.Hold(std::move(file).Take());
   Engine::Of(record).Start(record,
-                           raw::Fallocate{.fd = record.file.number(),
+                           raw::Fallocate{.fd = FdOf(record.file),
                                           .mode = mode,
                                           .offset = offset,
                                           .length = length},
@@ -43,14 +44,14 @@ void Allocate::Start(Record& record) {
 void Truncate::Start(Record& record) {
   record.Hold(std::move(file).Take());
   Engine::Of(record).Start(
-      record, raw::Ftruncate{.fd = record.file.number(), .length = length},
+      record, raw::Ftruncate{.fd = FdOf(record.file), .length = length},
       record.sqe_flags);
 }
 
 void Advise::Start(Record& record) {
   record.Hold(std::move(file).Take());
   Engine::Of(record).Start(record,
-                           raw::Fadvise{.fd = record.file.number(),
+                           raw::Fadvise{.fd = FdOf(record.file),
                                         .offset = offset,
                                         .length = length,
                                         .advice = advice},
@@ -61,9 +62,9 @@ void Splice::Start(Record& record) {
   record.Hold(std::move(in).Take());
   record.HoldAlso(std::move(out).Take());
   Engine::Of(record).Start(record,
-                           raw::Splice{.in = record.file.number(),
+                           raw::Splice{.in = FdOf(record.file),
                                        .in_offset = in_offset,
-                                       .out = record.other_file.number(),
+                                       .out = FdOf(record.other_file),
                                        .out_offset = out_offset,
                                        .length = length,
                                        .flags = flags},
@@ -74,8 +75,8 @@ void Tee::Start(Record& record) {
   record.Hold(std::move(in).Take());
   record.HoldAlso(std::move(out).Take());
   Engine::Of(record).Start(record,
-                           raw::Tee{.in = record.file.number(),
-                                    .out = record.other_file.number(),
+                           raw::Tee{.in = FdOf(record.file),
+                                    .out = FdOf(record.other_file),
                                     .length = length,
                                     .flags = flags},
                            record.sqe_flags);

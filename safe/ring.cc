@@ -28,6 +28,7 @@ namespace escrow::safe {
 namespace {
 
 using internal::Engine;
+using internal::FdOf;
 using ownership::Descriptor;
 using ownership::RawResult;
 using ownership::Record;
@@ -327,7 +328,7 @@ std::uint8_t SqeFlags(StartOptions options) {
 void StartRead(Record& record, std::byte* data, std::size_t size,
                std::uint64_t offset, StartOptions options) {
   Engine::Of(record).Start(record,
-                           raw::Read{.fd = record.file.number(),
+                           raw::Read{.fd = FdOf(record.file),
                                      .buffer = data,
                                      .length = TransferLength(size),
                                      .offset = offset},
@@ -337,7 +338,7 @@ void StartRead(Record& record, std::byte* data, std::size_t size,
 void StartWrite(Record& record, const std::byte* data, std::size_t size,
                 std::uint64_t offset, StartOptions options) {
   Engine::Of(record).Start(record,
-                           raw::Write{.fd = record.file.number(),
+                           raw::Write{.fd = FdOf(record.file),
                                       .buffer = data,
                                       .length = TransferLength(size),
                                       .offset = offset},

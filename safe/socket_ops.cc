@@ -18,6 +18,7 @@ namespace escrow::safe {
 namespace {
 
 using internal::Engine;
+using internal::FdOf;
 using ownership::Descriptor;
 using ownership::RawResult;
 using ownership::Record;
@@ -36,7 +37,7 @@ void Socket::Start(Record& record) {
 void Bind::Start(Record& record) {
   record.Hold(std::move(socket).Take());
   Engine::Of(record).Start(record,
-                           raw::Bind{.fd = record.file.number(),
+                           raw::Bind{.fd = FdOf(record.file),
                                      .address = address.data(),
                                      .address_length = address.size()},
                            record.sqe_flags);
@@ -45,14 +46,14 @@ void Bind::Start(Record& record) {
 void Listen::Start(Record& record) {
   record.Hold(std::move(socket).Take());
   Engine::Of(record).Start(
-      record, raw::Listen{.fd = record.file.number(), .backlog = backlog},
+      record, raw::Listen{.fd = FdOf(record.file), .backlog = backlog},
       record.sqe_flags);
 }
 
 void Connect::Start(Record& record) {
   record.Hold(std::move(socket).Take());
   Engine::Of(record).Start(record,
-                           raw::Connect{.fd = record.file.number(),
+                           raw::Connect{.fd = FdOf(record.file),
                                         .address = address.data(),
                                         .address_length = address.size()},
                            record.sqe_flags);
@@ -61,7 +62,7 @@ void Connect::Start(Record& record) {
 void Accept::Start(Record& record) {
   record.Hold(std::move(socket).Take());
   Engine::Of(record).Start(record,
-                           raw::Accept{.fd = record.file.number(),
+                           raw::Accept{.fd = FdOf(record.file),
                                        .address = peer.value.room(),
                                        .address_length = peer.value.size_room(),
                                        .flags = flags | SOCK_CLOEXEC},
@@ -79,9 +80,9 @@ void Accept::Discard(const RawResult& result) noexcept {
 
 void Shutdown::Start(Record& record) {
   record.Hold(std::move(socket).Take());
-  Engine::Of(record).Start(
-      record, raw::Shutdown{.fd = record.file.number(), .how = how},
-      record.sqe_flags);
+  Engine::Of(record).Start(record,
+                           raw::Shutdown{.fd = FdOf(record.file), .how = how},
+                           record.sqe_flags);
 }
 
 namespace internal {
@@ -91,7 +92,7 @@ void StartSend(Record& record, File socket, const std::byte* data,
   record.Hold(std::move(socket).Take());
   Engine::Of(record).Start(
       record,
-      raw::Send{.fd = record.file.number(),
+      raw::Send{.fd = FdOf(record.file),
                 .buffer = data,
                 .length = TransferLength(size),
                 .flags = flags | MSG_NOSIGNAL,
@@ -104,7 +105,7 @@ void StartReceive(Record& record, File socket, std::byte* data,
                   std::size_t size, int flags) {
   record.Hold(std::move(socket).Take());
   Engine::Of(record).Start(record,
-                           raw::Recv{.fd = record.file.number(),
+                           raw::Recv{.fd = FdOf(record.file),
                                      .buffer = data,
                                      .length = TransferLength(size),
                                      .flags = flags},

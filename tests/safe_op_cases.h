@@ -1,0 +1,417 @@
+#ifndef ESCROW_TESTS_SAFE_OP_CASES_H_
+#define ESCROW_TESTS_SAFE_OP_CASES_H_
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+
+#include "escrow/ownership/descriptor.h"
+#include "escrow/ownership/socket_address.h"
+#include "escrow/safe/operation.h"
+#include "escrow/safe/result.h"
+#include "escrow/safe/ring.h"
+#include "tests/allocations.h"
+#include "tests/support.h"
+
+// Takes an op through every way that an operation can go: SafeOps, a suite with
+// an instance per family of ops. The row of an op is a struct that is its world
+// and says
+//
+//   static constexpr const char* kName;   // of the row
+//   static constexpr const char* kCall;   // whose errors the op has
+//   auto Good();                 // an op that succeeds, by itself
+//   void Expect(Outcome);        // what is to be seen then
+//   auto Bad();                  // one that fails
+//   static constexpr int kError; // with this
+//
+// and, where there is such a thing,
+//
+//   bool Possible();             // whether this machine can do it at all
+//   auto Short();                // one that transfers less than it could
+//   void ExpectShort(Outcome);
+//   auto Waits();                // one that nothing ends yet
+//   void EndWait();              // makes that succeed
+//   void ExpectWaited(Outcome);
+//
+// Each row lives for one operation.
+
+namespace escrow::safe::cases {
+
+namespace fs = std::filesystem;
+using ownership::Descriptor;
+using ownership::SocketAddress;
+
+// A directory that is gone at the end of the test, with a file in it.
+class World {
+ public:
+  World() {
+    std::string name = (fs::temp_directory_path() / "escrow_ops_XXXXXX");
+    EXPECT_NE(::mkdtemp(name.data()), nullptr);
+    directory_ = name;
+    std::ofstream(Path("file")) << "0123456789";
+  }
+  World(const World&) = delete;
+  World& operator=(const World&) = delete;
+  ~World() {
+    std::error_code ignored;
+    fs::remove_all(directory_, ignored);
+  }
+
+  std::string Path(const std::string& name) const { return directory_ / name; }
+  bool Has(const std::string& name) const {
+    return fs::exists(fs::symlink_status(Path(name)));
+  }
+  Descriptor OpenFile() const {
+    return Descriptor::Adopt(::open(Path("file").c_str(), O_RDWR | O_CLOEXEC));
+  }
+  Descriptor OpenDirectory() const {
+    return Descriptor::Adopt(
+        ::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  }
+
+ private:
+  fs::path directory_;
+};
+
+// Two ends of a pipe, `content` in it.
+struct Ends {
+  explicit Ends(const std::string& content = "") {
+    const escrow::testing::Pipe pipe;
+    read = Descriptor::Adopt(pipe.read_end);
+    write = Descriptor::Adopt(pipe.write_end);
+    EXPECT_EQ(::write(pipe.write_end, content.data(), content.size()),
+              std::ssize(content));
+  }
+  std::string Content() const {
+    char bytes[64];
+    const ssize_t size = ::read(read.number(), bytes, sizeof(bytes));
+    return {bytes, static_cast<std::size_t>(size < 0 ? 0 : size)};
+  }
+  Descriptor read;
+  Descriptor write;
+};
+
+// Unix sockets, of which the address is a file of the world.
+inline Descriptor UnixSocket() {
+  return Descriptor::Adopt(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+}
+inline SocketAddress UnixAddress(const std::string& path) {
+  sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = {}};
+  EXPECT_LT(path.size(), sizeof(address.sun_path));
+  std::copy(path.begin(), path.end(), address.sun_path);
+  return SocketAddress(address);
+}
+
+// A socket that listens there, and a pair of connected ones.
+struct Listener {
+  explicit Listener(const World& world)
+      : address(UnixAddress(world.Path("socket"))), socket(UnixSocket()) {
+    EXPECT_EQ(::bind(socket.number(), address.data(), address.size()), 0);
+    EXPECT_EQ(::listen(socket.number(), 8), 0);
+  }
+  SocketAddress address;
+  Descriptor socket;
+};
+struct Pair {
+  explicit Pair(int type = SOCK_STREAM) {
+    int numbers[2];
+    EXPECT_EQ(::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, numbers), 0);
+    here = Descriptor::Adopt(numbers[0]);
+    there = Descriptor::Adopt(numbers[1]);
+  }
+  Descriptor here;
+  Descriptor there;
+};
+
+// Of either kind of outcome.
+template <typename Outcome>
+const auto& ResultOf(const Outcome& outcome) {
+  if constexpr (requires { outcome.result.has_value(); }) {
+    return outcome.result;
+  } else {
+    return outcome;
+  }
+}
+
+struct CaseNames {
+  template <typename Case>
+  static std::string GetName(int) {
+    return Case::kName;
+  }
+};
+
+template <typename Case>
+class SafeOps : public ::testing::Test {
+ protected:
+  static constexpr bool kWaits = requires(Case its) { its.Waits(); };
+  static constexpr bool kShort = requires(Case its) { its.Short(); };
+
+  void SetUp() override {
+    if constexpr (requires(Case its) { its.Possible(); }) {
+      if (!Case().Possible()) GTEST_SKIP() << "not on this machine";
+    }
+    descriptors_ = escrow::testing::OpenDescriptors();
+  }
+
+  // What happened to descriptors shows in their number: lazily, for workers of
+  // the kernel close some.
+  void TearDown() override {
+    if (IsSkipped()) return;
+    for (int i = 0;
+         i < 500 && escrow::testing::OpenDescriptors() != descriptors_; ++i) {
+      ::usleep(1000);
+    }
+    EXPECT_EQ(escrow::testing::OpenDescriptors(), descriptors_);
+  }
+
+  static Ring MakeRing() {
+    auto ring = Ring::Create({.entries = 8});
+    if (!ring) {
+      ADD_FAILURE() << ring.error().message();
+      std::abort();
+    }
+    return std::move(*ring);
+  }
+
+  // A completion of something else shows that what was to complete has.
+  static void LetPass(Ring& ring) { EXPECT_TRUE(ring.Wait(ring.Nop())); }
+
+  static void Drain(Ring& ring) {
+    while (ring.in_flight() > 0) EXPECT_TRUE(ring.Dispatch());
+    EXPECT_EQ(ring.unknown_completions(), 0u);
+  }
+
+  // Whether an operation may end like this after it was cancelled.
+  static bool IsCancelled(const std::error_code& error) {
+    return error == std::errc::operation_canceled ||
+           error == std::errc::interrupted;
+  }
+
+ private:
+  int descriptors_ = 0;
+};
+TYPED_TEST_SUITE_P(SafeOps);
+
+TYPED_TEST_P(SafeOps, Succeeds) {
+  for (const bool async : {false, true}) {
+    Ring ring = this->MakeRing();
+    TypeParam its;
+    auto outcome = ring.Wait(ring.Start(its.Good(), {.async = async}));
+    ASSERT_TRUE(ResultOf(outcome).has_value())
+        << ResultOf(outcome).error().message();
+    its.Expect(std::move(outcome));
+    EXPECT_EQ(ring.unknown_completions(), 0u);
+  }
+}
+
+TYPED_TEST_P(SafeOps, FailsWithTheNameOfTheCall) {
+  Ring ring = this->MakeRing();
+  TypeParam its;
+  const auto outcome = ring.Wait(ring.Start(its.Bad()));
+  ASSERT_FALSE(ResultOf(outcome).has_value());
+  const std::error_code error = ResultOf(outcome).error();
+  EXPECT_EQ(error.value(), TypeParam::kError) << error.message();
+  EXPECT_TRUE(error.message().starts_with(std::string(TypeParam::kCall) + ": "))
+      << error.message();
+}
+
+TYPED_TEST_P(SafeOps, EndsShort) {
+  if constexpr (TestFixture::kShort) {
+    Ring ring = this->MakeRing();
+    TypeParam its;
+    auto outcome = ring.Wait(ring.Start(its.Short()));
+    ASSERT_TRUE(ResultOf(outcome).has_value())
+        << ResultOf(outcome).error().message();
+    its.ExpectShort(std::move(outcome));
+  } else {
+    GTEST_SKIP() << "all or nothing";
+  }
+}
+
+TYPED_TEST_P(SafeOps, DroppedAnywhereLeavesNothing) {
+  Ring ring = this->MakeRing();
+  TypeParam first, second, third;
+  {
+    auto before_submit = ring.Start(first.Good());
+    auto after_submit = ring.Start(second.Good(), {.async = true});
+    EXPECT_TRUE(ring.Submit());
+    auto never_submitted = ring.Start(third.Good());
+  }
+  {
+    TypeParam its;
+    auto done = ring.Start(its.Good());
+    while (!done.done()) this->LetPass(ring);
+  }
+  if constexpr (TestFixture::kWaits) {
+    TypeParam its;
+    {
+      auto waiting = ring.Start(its.Waits());
+      this->LetPass(ring);
+      EXPECT_FALSE(waiting.done());
+    }
+    this->Drain(ring);
+  }
+  this->Drain(ring);
+}
+
+TYPED_TEST_P(SafeOps, EndsWithTheRing) {
+  TypeParam queued, submitted;
+  using Handle = decltype(std::declval<Ring&>().Start(queued.Good()));
+  std::optional<Handle> handles[2];
+  {
+    Ring ring = this->MakeRing();
+    handles[0].emplace(ring.Start(submitted.Good(), {.async = true}));
+    EXPECT_TRUE(ring.Submit());
+    handles[1].emplace(ring.Start(queued.Good()));
+  }
+  ASSERT_TRUE(handles[0]->done());
+  auto outcome = std::move(*handles[0]).Take();
+  if (ResultOf(outcome).has_value()) submitted.Expect(std::move(outcome));
+  ASSERT_TRUE(handles[1]->done());
+  const auto other = std::move(*handles[1]).Take();
+  EXPECT_EQ(ResultOf(other).error(), std::errc::operation_canceled);
+  if constexpr (TestFixture::kWaits) {
+    TypeParam its;
+    using Waiting = decltype(std::declval<Ring&>().Start(its.Waits()));
+    std::optional<Waiting> waiting;
+    {
+      Ring ring = this->MakeRing();
+      waiting.emplace(ring.Start(its.Waits()));
+      this->LetPass(ring);
+      EXPECT_FALSE(waiting->done());
+    }
+    ASSERT_TRUE(waiting->done());
+    const auto ended = std::move(*waiting).Take();
+    ASSERT_FALSE(ResultOf(ended).has_value());
+    EXPECT_TRUE(this->IsCancelled(ResultOf(ended).error()))
+        << ResultOf(ended).error().message();
+  }
+}
+
+TYPED_TEST_P(SafeOps, DetachedGoesOn) {
+  Ring ring = this->MakeRing();
+  TypeParam its;
+  ring.Start(its.Good()).Detach();
+  this->Drain(ring);
+}
+
+// The answer to the cancel request and the end of the target are two facts.
+TYPED_TEST_P(SafeOps, CancelledHasAnOutcomeOfItsOwn) {
+  Ring ring = this->MakeRing();
+  {
+    TypeParam its;
+    auto target = ring.Start(its.Good(), {.async = true});
+    EXPECT_TRUE(ring.Submit());
+    (void)ring.Wait(ring.Cancel(target));
+    auto outcome = ring.Wait(std::move(target));
+    if (ResultOf(outcome).has_value()) {
+      its.Expect(std::move(outcome));
+    } else {
+      EXPECT_TRUE(this->IsCancelled(ResultOf(outcome).error()))
+          << ResultOf(outcome).error().message();
+    }
+  }
+  if constexpr (TestFixture::kWaits) {
+    TypeParam its;
+    auto target = ring.Start(its.Waits());
+    this->LetPass(ring);
+    const auto answer = ring.Wait(ring.Cancel(target));
+    EXPECT_TRUE(answer ||
+                answer.error() == std::errc::connection_already_in_progress);
+    const auto outcome = ring.Wait(std::move(target));
+    ASSERT_FALSE(ResultOf(outcome).has_value());
+    EXPECT_TRUE(this->IsCancelled(ResultOf(outcome).error()))
+        << ResultOf(outcome).error().message();
+  }
+  this->Drain(ring);
+}
+
+TYPED_TEST_P(SafeOps, CancelledTooLateSucceeds) {
+  Ring ring = this->MakeRing();
+  TypeParam its;
+  auto target = ring.Start(its.Good());
+  while (!target.done()) this->LetPass(ring);
+  const auto answer = ring.Wait(ring.Cancel(target));
+  ASSERT_FALSE(answer.has_value());
+  EXPECT_EQ(answer.error(), std::errc::no_such_file_or_directory);
+  auto outcome = ring.Wait(std::move(target));
+  ASSERT_TRUE(ResultOf(outcome).has_value());
+  its.Expect(std::move(outcome));
+  if constexpr (TestFixture::kWaits) {
+    TypeParam waits;
+    auto waiting = ring.Start(waits.Waits());
+    this->LetPass(ring);
+    waits.EndWait();
+    (void)ring.Wait(ring.Cancel(waiting));
+    auto waited = ring.Wait(std::move(waiting));
+    // Either may win, and nothing is lost.
+    if (ResultOf(waited).has_value()) {
+      waits.ExpectWaited(std::move(waited));
+    } else {
+      EXPECT_TRUE(this->IsCancelled(ResultOf(waited).error()));
+    }
+  }
+  this->Drain(ring);
+}
+
+TYPED_TEST_P(SafeOps, WaitsAndSucceeds) {
+  if constexpr (TestFixture::kWaits) {
+    Ring ring = this->MakeRing();
+    TypeParam its;
+    auto waiting = ring.Start(its.Waits());
+    this->LetPass(ring);
+    EXPECT_FALSE(waiting.done());
+    its.EndWait();
+    auto outcome = ring.Wait(std::move(waiting));
+    ASSERT_TRUE(ResultOf(outcome).has_value())
+        << ResultOf(outcome).error().message();
+    its.ExpectWaited(std::move(outcome));
+    this->Drain(ring);
+  } else {
+    GTEST_SKIP() << "ends by itself";
+  }
+}
+
+TYPED_TEST_P(SafeOps, AllocatesNothing) {
+  Ring ring = this->MakeRing();
+  // The first one makes the pools.
+  for (const bool counted : {false, true}) {
+    TypeParam its;
+    auto op = its.Good();
+    const std::size_t before = escrow::testing::Allocations();
+    {
+      const auto outcome = ring.Wait(ring.Start(std::move(op)));
+      ASSERT_TRUE(ResultOf(outcome).has_value());
+      const std::size_t after = escrow::testing::Allocations();
+      if (counted) {
+        EXPECT_EQ(after - before, 0u);
+      }
+    }
+  }
+}
+
+REGISTER_TYPED_TEST_SUITE_P(SafeOps, Succeeds, FailsWithTheNameOfTheCall,
+                            EndsShort, DroppedAnywhereLeavesNothing,
+                            EndsWithTheRing, DetachedGoesOn,
+                            CancelledHasAnOutcomeOfItsOwn,
+                            CancelledTooLateSucceeds, WaitsAndSucceeds,
+                            AllocatesNothing);
+
+}  // namespace escrow::safe::cases
+
+#endif  // ESCROW_TESTS_SAFE_OP_CASES_H_
