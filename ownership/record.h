@@ -9,6 +9,7 @@
 #include <memory>
 #include <new>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 
 #include "escrow/ownership/descriptor.h"
@@ -35,6 +36,11 @@ struct RawResult {
 //
 //   free -> queued -> done -> free       or: free -> waiting -> queued or done
 //
+// A multishot operation has its content told of each completion, and is done at
+// the last one. One in two stages (a zero-copy send) is done at its result, is
+// taken from once, and is queued again until the kernel has let go of the
+// memory, which is what is taken from it then.
+//
 // The kernel's claim begins when the entry is written into the queue, not at
 // the submit: a submit that fails or is short releases nothing. It ends with
 // the terminal completion. Meanwhile the record may lose its handle: it is then
@@ -54,13 +60,22 @@ struct Record {
     kContinued = 2,  // something waits for it: `continuation`
     kSharing = 4,    // it holds a share in `file`
     kOutliving = 8,  // its ring is gone
+    kArriving = 16,  // its content is told of each completion
+    // The completion of its deadline ends it, too: both have to come.
+    kPaired = 32,
+    kNotifying = 64,  // it is done, and a notification is still to come
+    kStaged = 128,    // its second stage begins as the first one is taken
   };
 
   // How to end a content (see Emplace) whose type is forgotten.
   struct ContentType {
     // Destroys the content and whatever the result owns.
     void (*discard)(Record& record) noexcept;
+    // Tells it of the completion that is in record.result, `last` or not.
+    // Whether that is enough, and the operation is to be cancelled.
+    bool (*arrive)(Record& record, bool last) noexcept;
     std::size_t inline_used;  // of the inline bytes
+    bool two_stages;
   };
   template <typename Outcome>
   struct ContentTypeOf : ContentType {
@@ -77,7 +92,14 @@ struct Record {
   // program. `Content` has
   //   Outcome Take(const RawResult&) &&;         what the user gets
   //   void Discard(const RawResult&) noexcept;   frees what the result owns
-  // of which one is called, once.
+  // of which one is called, once. If it has
+  //   bool Arrive(const RawResult&, bool last) noexcept;
+  // that is called as each completion is taken in, before anything else and in
+  // the order of the queue. If it has
+  //   using Second = ...;
+  //   Second TakeSecond() &&;
+  // then Take() is called with the record as well, leaves the content alive,
+  // and TakeSecond() or Discard() ends it.
   template <typename Content, typename... Arguments>
   Content& Emplace(Arguments&&... arguments) noexcept {
     void* place = inline_bytes;
@@ -86,6 +108,7 @@ struct Record {
           ::operator new (sizeof(Content), std::align_val_t{alignof(Content)});
     }
     content_type = &kContentType<Content>;
+    if constexpr (kArrives<Content>) attention |= kArriving;
     return *::new (place) Content{std::forward<Arguments>(arguments)...};
   }
 
@@ -138,6 +161,8 @@ struct Record {
   // kinds of user_data leave clear, is set.
   std::uint64_t user_data() const noexcept { return identity; }
   static constexpr std::uint64_t kUserDataBit = std::uint64_t{1} << 63;
+  // In the index: what the deadline of the operation has.
+  static constexpr std::uint64_t kDeadlineBit = std::uint64_t{1} << 31;
   // The index of no record.
   static constexpr std::uint32_t kNoIndex = 0xffff'ffff;
 
@@ -171,6 +196,11 @@ struct Record {
   std::uint8_t attention = 0;      // Attention bits
   bool cancelled_on_drop = false;  // of its handle
   std::uint8_t sqe_flags = 0;      // IOSQE_* that its entry gets
+  bool has_items = false;          // that wait to be taken from its content
+  // Of a paired record: which of the two completions have come.
+  bool own_came = false;
+  bool deadline_came = false;
+  bool deadline_passed = false;
 
   bool attached() const noexcept { return (attention & kOrphaned) == 0; }
 
@@ -197,16 +227,54 @@ struct Record {
   }
 
   template <typename Content>
-  using OutcomeOf = decltype(std::declval<Content>().Take(RawResult()));
+  static constexpr bool kArrives = requires(Content content,
+                                            const RawResult& result) {
+    content.Arrive(result, true);
+  };
+  template <typename Content>
+  static constexpr bool kTwoStages = requires {
+    typename Content::Second;
+  };
+
+  template <typename Content>
+  static auto OutcomeFor() {
+    if constexpr (kTwoStages<Content>) {
+      return std::type_identity<decltype(std::declval<Content>().Take(
+          RawResult(), std::declval<Record&>()))>();
+    } else {
+      return std::type_identity<decltype(std::declval<Content>().Take(
+          RawResult()))>();
+    }
+  }
+  template <typename Content>
+  using OutcomeOf = typename decltype(OutcomeFor<Content>())::type;
 
   template <typename Content>
   static OutcomeOf<Content> TakeContent(Record& record) {
-    // Ended on every way out, also by an exception of Take().
-    struct Ending {
-      Record& record;
-      ~Ending() { DestroyContent<Content>(record); }
-    } ending{record};
-    return std::move(record.content<Content>()).Take(record.result);
+    if constexpr (kTwoStages<Content>) {
+      record.content_type = SecondType<Content>();
+      record.stage =
+          (record.attention & kNotifying) != 0 ? Stage::kQueued : Stage::kDone;
+      record.attention &= static_cast<std::uint8_t>(~kNotifying);
+      record.attention |= kStaged;
+      return record.content<Content>().Take(record.result, record);
+    } else {
+      // Ended on every way out, also by an exception of Take().
+      const Ending<Content> ending{record};
+      return std::move(record.content<Content>()).Take(record.result);
+    }
+  }
+
+  template <typename Content>
+  struct Ending {
+    Record& record;
+    ~Ending() { DestroyContent<Content>(record); }
+  };
+
+  template <typename Content>
+  static auto TakeSecond(Record& record) -> typename Content::Second {
+    const Ending<Content> ending{record};
+    return std::move(record.content<Content>()).TakeSecond();
   }
 
   template <typename Content>
@@ -216,9 +284,32 @@ struct Record {
   }
 
   template <typename Content>
+  static bool Arrive(Record& record, bool last) noexcept {
+    return record.content<Content>().Arrive(record.result, last);
+  }
+
+  template <typename Content>
+  static constexpr ContentType Describe() {
+    ContentType type = {&DiscardContent<Content>, nullptr,
+                        kInline<Content> ? sizeof(Content) : 0,
+                        kTwoStages<Content>};
+    if constexpr (kArrives<Content>) type.arrive = &Arrive<Content>;
+    return type;
+  }
+
+  template <typename Content>
   static constexpr ContentTypeOf<OutcomeOf<Content>> kContentType = {
-      {&DiscardContent<Content>, kInline<Content> ? sizeof(Content) : 0},
-      &TakeContent<Content>};
+      Describe<Content>(), &TakeContent<Content>};
+
+  // From the first Take() on, in two stages.
+  template <typename Content>
+  static const ContentType* SecondType() noexcept {
+    static constexpr ContentTypeOf<typename Content::Second> kType = {
+        {&DiscardContent<Content>, nullptr,
+         kInline<Content> ? sizeof(Content) : 0, false},
+        &TakeSecond<Content>};
+    return &kType;
+  }
 };
 
 }  // namespace escrow::ownership

@@ -41,6 +41,7 @@ class RecordPool {
     record.attention = 0;
     record.cancelled_on_drop = true;
     record.sqe_flags = 0;
+    record.has_items = false;
     return record;
   }
 

@@ -30,6 +30,8 @@ using std::chrono::nanoseconds;
 
 constexpr milliseconds kNap(1);
 
+constexpr std::uint8_t kLinkFlags = IOSQE_IO_LINK | IOSQE_IO_HARDLINK;
+
 // The errors of io_uring_enter(2) that pass by themselves.
 bool IsTransient(int error) {
   return error == EAGAIN || error == EBUSY || error == ENOMEM ||
@@ -50,9 +52,10 @@ Graveyard& TheGraveyard() {
 
 }  // namespace
 
-Engine::Engine(raw::Ring ring, milliseconds teardown_limit)
+Engine::Engine(raw::Ring ring, milliseconds teardown_limit, std::size_t limit)
     : RecordPool(ring.get()->sq.ring_entries),
       ring_(std::move(ring)),
+      limit_(limit),
       teardown_limit_(teardown_limit) {
   if ((ring_->setup_flags() & IORING_SETUP_SINGLE_ISSUER) != 0) {
     owner_ = std::this_thread::get_id();
@@ -61,23 +64,51 @@ Engine::Engine(raw::Ring ring, milliseconds teardown_limit)
 
 // Starting.
 
-bool Engine::MakeRoom(Record& record) {
+void Engine::Refuse(Record& record) noexcept {
+  static const auto& category = *new raw::CallCategory("in_flight_limit");
+  record.result.category = []() noexcept -> const std::error_category& {
+    return category;
+  };
+  Finish(record, -EAGAIN);
+}
+
+bool Engine::MakeRoom(Record& record, unsigned count) {
   raw::EnterResult submitted = ring_->Submit();
   if ((ring_->setup_flags() & IORING_SETUP_SQPOLL) != 0) {
     // The wait ends when the kernel's thread has taken an entry, which is a
     // moment before it says so in the queue's head.
-    while (submitted && ring_->sq_space_left() == 0) {
+    while (submitted && ring_->sq_space_left() < count) {
       submitted = ring_->WaitForSqSpace();
     }
-  } else if (ring_->sq_space_left() == 0) {
+  } else if (ring_->sq_space_left() < count) {
     // Kernels answer EBUSY while completions wait for room.
     Reap();
     submitted = ring_->Submit();
   }
-  if (ring_->sq_space_left() != 0) return true;
+  if (ring_->sq_space_left() >= count) return true;
   record.result.category = &raw::EnterCategory;
   Finish(record, submitted ? -EAGAIN : -submitted.error_number());
   return false;
+}
+
+void Engine::AddDeadline(Record& record, const __kernel_timespec* limit,
+                         std::uint8_t sqe_flags) {
+  io_uring_sqe* const sqe = ring_->GetSqe();
+  ESCROW_CHECK(sqe != nullptr, "a deadline without room for it");
+  raw::Ring::Fill(sqe, raw::LinkTimeout{.duration = limit},
+                  record.user_data() | Record::kDeadlineBit, sqe_flags);
+  record.attention |= Record::kPaired;
+  record.own_came = record.deadline_came = record.deadline_passed = false;
+}
+
+void Engine::EndLinks() noexcept {
+  EntryAt(ring_->get()->sq.sqe_tail - 1).flags &=
+      static_cast<std::uint8_t>(~kLinkFlags);
+}
+
+void Engine::FinishUnlinked(Record& record) noexcept {
+  record.result.category = &raw::EnterCategory;
+  Finish(record, -ECANCELED);
 }
 
 void Engine::Finish(Record& record, std::int32_t result) noexcept {
@@ -89,6 +120,22 @@ void Engine::Finish(Record& record, std::int32_t result) noexcept {
 
 void Engine::SettleSpecial(Record& record) noexcept {
   record.hook.unlink();
+  if ((record.attention & Record::kPaired) != 0) {
+    record.own_came = true;
+    if (!record.deadline_came) {
+      record.stage = Record::Stage::kQueued;
+      ++in_flight_;
+      return;
+    }
+    record.attention &= static_cast<std::uint8_t>(~Record::kPaired);
+    if (record.deadline_passed &&
+        (record.result.value == -ECANCELED || record.result.value == -EINTR)) {
+      record.result.value = -ETIMEDOUT;
+    }
+  }
+  if ((record.attention & Record::kArriving) != 0) {
+    (void)record.content_type->arrive(record, /*last=*/true);
+  }
   if ((record.attention & Record::kSharing) != 0) {
     record.attention &= ~Record::kSharing;
     record.file.Release();
@@ -136,7 +183,13 @@ void Engine::Drop(Record& record) noexcept {
   record.attention |= Record::kOrphaned;
   record.attention &= ~Record::kContinued;
   if (record.stage == Record::Stage::kDone) {
-    Discard(record);
+    if ((record.attention & Record::kNotifying) != 0) {
+      record.attention &= static_cast<std::uint8_t>(~Record::kNotifying);
+      record.stage = Record::Stage::kQueued;
+      record.hook.unlink();
+    } else {
+      Discard(record);
+    }
   } else if (record.stage == Record::Stage::kQueued &&
              record.cancelled_on_drop && ring_.has_value()) {
     if (Retractable(record)) {
@@ -155,6 +208,10 @@ void Engine::Detach(Record& record) noexcept {
 }
 
 void Engine::Free(Record& record) noexcept {
+  if ((record.attention & Record::kStaged) != 0) {
+    record.attention &= static_cast<std::uint8_t>(~Record::kStaged);
+    return;
+  }
   record.hook.unlink();
   const bool attached = record.attached();
   Release(record);
@@ -167,8 +224,8 @@ void Engine::ContinueWith(Record& record, Record::Continuation continuation,
   record.continuation_data = data;
   record.attention |= Record::kContinued;
   if (!handle_stays) record.attention |= Record::kOrphaned;
-  if (record.stage == Record::Stage::kDone) {
-    ready_.push_back(record);
+  if (record.stage == Record::Stage::kDone || record.has_items) {
+    MakeReady(record);
     if (!ring_.has_value()) {
       if (!handle_stays) --handles_;
       DropReady();
@@ -182,8 +239,9 @@ void Engine::DropReady() noexcept {
     Record& record = ready_.front();
     ready_.pop_front();
     record.attention &= ~Record::kContinued;
+    const bool orphaned = !record.attached();
     record.continuation(record, Record::Continue::kDestroyUnrun);
-    if (!record.attached()) Discard(record);
+    if (orphaned) Discard(record);
   }
   HandleGone();
 }
@@ -202,10 +260,10 @@ void Engine::HandleGoneAfterRing() noexcept {
 
 // Taking back.
 
-io_uring_sqe& Engine::EntryOf(const Record& record) const noexcept {
+io_uring_sqe& Engine::EntryAt(std::uint32_t position) const noexcept {
   const io_uring* const ring = ring_->get();
-  return ring->sq.sqes[(record.sq_position & ring->sq.ring_mask)
-                       << io_uring_sqe_shift(ring)];
+  return ring->sq
+      .sqes[(position & ring->sq.ring_mask) << io_uring_sqe_shift(ring)];
 }
 
 bool Engine::Retractable(const Record& record) const noexcept {
@@ -219,13 +277,26 @@ bool Engine::Retractable(const Record& record) const noexcept {
   // Positions come round: what the kernel has had for 2^31 entries or more may
   // seem to lie ahead of it, and in the end even among those still queued.
   return record.sq_position - kernels < sq.sqe_tail - kernels &&
-         EntryOf(record).user_data == record.user_data();
+         EntryAt(record.sq_position).user_data == record.user_data();
 }
 
 void Engine::Retract(Record& record, std::int32_t result) noexcept {
-  io_uring_sqe& sqe = EntryOf(record);
-  io_uring_initialize_sqe(&sqe);
-  raw::Ring::Fill(&sqe, raw::Nop{}, kNobody);
+  const auto overwrite = [this](io_uring_sqe& sqe) {
+    // What is linked behind it is cancelled with it.
+    const auto links = static_cast<std::uint8_t>(sqe.flags & kLinkFlags);
+    io_uring_initialize_sqe(&sqe);
+    raw::Nop nop;
+    if (links != 0) {
+      nop.flags = IORING_NOP_INJECT_RESULT;
+      nop.result = -ECANCELED;
+    }
+    raw::Ring::Fill(&sqe, nop, kNobody, links);
+  };
+  overwrite(EntryAt(record.sq_position));
+  if ((record.attention & Record::kPaired) != 0) {
+    overwrite(EntryAt(record.sq_position + 1));
+    record.attention &= static_cast<std::uint8_t>(~Record::kPaired);
+  }
   --in_flight_;
   Finish(record, result);
 }
@@ -264,10 +335,12 @@ unsigned Engine::ReapSome() {
     Record* const record = Find(cqe.user_data);
     if (record == nullptr || record->stage != Record::Stage::kQueued)
         [[unlikely]] {
-      OnForeignCompletion(cqe);
+      OnForeignCompletion(record, cqe);
       continue;
     }
-    if ((cqe.flags & IORING_CQE_F_MORE) != 0) [[unlikely]] {
+    if ((cqe.flags & (IORING_CQE_F_MORE | IORING_CQE_F_NOTIF)) != 0)
+        [[unlikely]] {
+      OnOther(*record, cqe);
       continue;
     }
     --in_flight_;
@@ -287,13 +360,69 @@ unsigned Engine::ReapSome() {
   return entries;
 }
 
-void Engine::OnForeignCompletion(const io_uring_cqe& cqe) {
+void Engine::OnOther(Record& record, const io_uring_cqe& cqe) noexcept {
+  if ((cqe.flags & IORING_CQE_F_NOTIF) != 0) {
+    record.attention &= static_cast<std::uint8_t>(~Record::kNotifying);
+    const bool paired = (record.attention & Record::kPaired) != 0;
+    if (paired && record.own_came && !record.deadline_came) return;
+    --in_flight_;
+    Settle(record);
+    return;
+  }
+  record.result.value = cqe.res;
+  record.result.flags = cqe.flags;
+  if ((record.attention & Record::kArriving) != 0) {
+    if (record.content_type->arrive(record, /*last=*/false)) {
+      // Where there is no room, the next completion asks again.
+      (void)ring_->TryPush(raw::Cancel{.user_data = record.user_data()},
+                           kNobody);
+    }
+    if ((record.attention & Record::kContinued) != 0) MakeReady(record);
+  } else if (record.content_type->two_stages && record.attached()) {
+    record.attention |= Record::kNotifying;
+    const bool paired = (record.attention & Record::kPaired) != 0;
+    if (paired && !record.deadline_came) {
+      record.own_came = true;
+    } else {
+      Settle(record);
+    }
+  }
+}
+
+bool Engine::OnDeadline(const io_uring_cqe& cqe) noexcept {
+  if ((cqe.user_data & Record::kUserDataBit) == 0 ||
+      (cqe.user_data & Record::kDeadlineBit) == 0 || cqe.user_data == kNobody) {
+    return false;
+  }
+  Record* const record = Find(cqe.user_data & ~Record::kDeadlineBit);
+  if (record == nullptr || (record->attention & Record::kPaired) == 0) {
+    return false;
+  }
+  record->deadline_came = true;
+  record->deadline_passed = cqe.res == -ETIME;
+  if (record->own_came) {
+    if ((record->attention & Record::kNotifying) == 0) --in_flight_;
+    Settle(*record);
+  }
+  return true;
+}
+
+void Engine::OnForeignCompletion(Record* record, const io_uring_cqe& cqe) {
+  if (record != nullptr && (record->attention & Record::kNotifying) != 0) {
+    record->attention &= static_cast<std::uint8_t>(~Record::kNotifying);
+    --in_flight_;
+    return;
+  }
+  if (OnDeadline(cqe)) return;
   if ((cqe.user_data & Record::kUserDataBit) == 0 && raw_handler_ != nullptr) {
     RawCompletion& copy = raw_ready_.emplace_back();
     const bool wide = (ring_->setup_flags() & IORING_SETUP_CQE32) != 0 ||
                       (cqe.flags & IORING_CQE_F_32) != 0;
     std::memcpy(copy.bytes, &cqe, wide ? 32 : 16);
-  } else if (cqe.user_data != kNobody) {
+  } else if (cqe.user_data != kNobody &&
+             (cqe.flags & IORING_CQE_F_NOTIF) == 0) {
+    // (Zero-copy sends whose chain breaks have a notification that was not
+    // announced.)
     ++unknown_completions_;
   }
 }
@@ -312,7 +441,7 @@ raw::EnterResult Engine::Enter(unsigned count,
 void Engine::Wait(Record& record) {
   CheckAlive();
   ESCROW_CHECK(&Of(record) == this, "Wait() for another ring's operation");
-  while (record.stage != Record::Stage::kDone) {
+  while (record.stage != Record::Stage::kDone && !record.has_items) {
     if (Reap() > 0) continue;
     if (record.stage == Record::Stage::kWaiting && in_flight_ == 0) {
       // What it waits for is not on this ring, so waiting here is for ever.
@@ -339,6 +468,45 @@ void Engine::WaitFailed(Record& record, raw::EnterResult entered) {
   ESCROW_CHECK(IsTransient(entered.error_number()),
                entered.error().message().c_str());
   std::this_thread::sleep_for(kNap);
+}
+
+std::size_t Engine::WaitAny(std::span<Record* const> records,
+                            std::optional<nanoseconds> limit) {
+  CheckAlive();
+  const auto start = std::chrono::steady_clock::now();
+  for (;;) {
+    std::size_t index = 0;
+    bool waiting = false;
+    for (Record* const record : records) {
+      ESCROW_CHECK(&Of(*record) == this, "Wait() for another ring's operation");
+      if (record->stage == Record::Stage::kDone || record->has_items) {
+        return index;
+      }
+      waiting |= record->stage == Record::Stage::kWaiting;
+      ++index;
+    }
+    if (records.empty()) return 0;
+    if (Reap() > 0) continue;
+    if (waiting && in_flight_ == 0) {
+      for (Record* const record : records) {
+        if (record->stage != Record::Stage::kWaiting) continue;
+        record->unpark(*record, Record::Unpark::kGiveUp);
+      }
+      continue;
+    }
+    std::optional<nanoseconds> left;
+    if (limit.has_value()) {
+      left = *limit - (std::chrono::steady_clock::now() - start);
+      if (*left < nanoseconds(0)) left = nanoseconds(0);
+    }
+    const raw::EnterResult entered = Enter(1, left);
+    if (Reap() > 0) continue;
+    if (left == nanoseconds(0)) return records.size();
+    if (!entered && entered.error_number() != EINTR &&
+        entered.error_number() != ETIME) {
+      WaitFailed(*records.front(), entered);
+    }
+  }
 }
 
 Result<unsigned> Engine::Submit() {

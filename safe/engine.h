@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <expected>
 #include <optional>
+#include <span>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -40,7 +41,8 @@ class Engine final : public ownership::RecordPool {
     return static_cast<Engine&>(*record.pool);
   }
 
-  Engine(raw::Ring ring, std::chrono::milliseconds teardown_limit);
+  Engine(raw::Ring ring, std::chrono::milliseconds teardown_limit,
+         std::size_t limit);
 
   // A record for a new operation, attached to the handle about to be made.
   Record& Begin() {
@@ -51,11 +53,16 @@ class Engine final : public ownership::RecordPool {
   // Queues `op`, which points into `record`; from here on the record is the
   // kernel's. When there is no room and the kernel takes nothing, the operation
   // is done, with that error. `sqe_flags` are IOSQE_*.
-  template <typename Op>
+  // `kHeld` is until when the record and what it owns are kept.
+  template <raw::Until kHeld = raw::Until::kCompletion, typename Op>
   void Start(Record& record, const Op& op, std::uint8_t sqe_flags) {
-    static_assert(raw::HeldUntil<Op>() <= raw::Until::kCompletion,
-                  "a record is given back at the terminal completion");
+    static_assert(raw::HeldUntil<Op>() <= kHeld && Op::kInfo.ends <= kHeld,
+                  "the kernel uses the record for longer than it is kept");
     record.result.category = &raw::OperationCategory<Op>;
+    if (in_flight_ >= limit_) [[unlikely]] {
+      Refuse(record);
+      return;
+    }
     for (;;) {
       // Read before the entry is cleared, so that clearing and filling it are
       // the same stores.
@@ -69,6 +76,26 @@ class Engine final : public ownership::RecordPool {
       if (!MakeRoom(record)) return;
     }
   }
+
+  // Whether `count` entries can be written without a submit. Requires that the
+  // queue has so many; if not, and the kernel takes nothing, `record` is done,
+  // with that error.
+  bool Reserve(Record& record, unsigned count) {
+    return ring_->sq_space_left() >= count || MakeRoom(record, count);
+  }
+
+  // Has the entry behind that of `record`, for which there has to be room, end
+  // the record with ETIMEDOUT when `limit` has passed. The record's entry must
+  // have IOSQE_IO_LINK; what it is linked to, with `sqe_flags`, comes behind.
+  void AddDeadline(Record& record, const __kernel_timespec* limit,
+                   std::uint8_t sqe_flags);
+
+  // Lets the entry written last not be linked to the next one.
+  void EndLinks() noexcept;
+
+  // Ends a record without starting it because one that it is linked to did not
+  // start.
+  void FinishUnlinked(Record& record) noexcept;
 
   // Makes a record done that the kernel does not have.
   void Finish(Record& record, std::int32_t result) noexcept;
@@ -88,8 +115,21 @@ class Engine final : public ownership::RecordPool {
   void ContinueWith(Record& record, Record::Continuation continuation,
                     void* data, bool handle_stays) noexcept;
 
-  // Blocks until `record` is done.
+  // Blocks until `record` is done, or has items.
   void Wait(Record& record);
+
+  // Blocks until one of `records` is, or until `limit` has passed: its index,
+  // or their number.
+  std::size_t WaitAny(std::span<Record* const> records,
+                      std::optional<std::chrono::nanoseconds> limit);
+
+  // Of a record that is not continued after all.
+  void Forget(Record& record) noexcept {
+    record.attention &= static_cast<std::uint8_t>(~Record::kContinued);
+    record.hook.unlink();
+  }
+
+  bool alive() const noexcept { return ring_.has_value() && !stopping_; }
 
   // Submits, waits at most `limit` (for ever without) for one completion if
   // nothing is ready, and runs what is ready. The number of continuations run.
@@ -131,8 +171,10 @@ class Engine final : public ownership::RecordPool {
     ++in_flight_;
   }
 
-  // Whether a queue that was full has an entry now. If not, the record is done.
-  bool MakeRoom(Record& record);
+  // Whether a queue that was full has `count` free entries now. If not, the
+  // record is done.
+  bool MakeRoom(Record& record, unsigned count = 1);
+  void Refuse(Record& record) noexcept;
 
   // Puts `record` where it belongs now that it is done.
   void Settle(Record& record) noexcept {
@@ -143,9 +185,8 @@ class Engine final : public ownership::RecordPool {
   }
   void SettleSpecial(Record& record) noexcept;
 
-  // The slot of the queue that the record's entry was written into, which may
-  // be another's by now.
-  io_uring_sqe& EntryOf(const Record& record) const noexcept;
+  // The slot of the queue at a position, which may be another's by now.
+  io_uring_sqe& EntryAt(std::uint32_t position) const noexcept;
   // Whether the kernel has not consumed the record's entry and will not before
   // the next submit.
   bool Retractable(const Record& record) const noexcept;
@@ -195,8 +236,18 @@ class Engine final : public ownership::RecordPool {
     return ring_->completions().entries() == 0 ? 0 : ReapSome();
   }
   unsigned ReapSome();
-  // For one that belongs to no record in flight.
-  void OnForeignCompletion(const io_uring_cqe& cqe);
+  // For one that is not the last of its record, or a notification.
+  void OnOther(Record& record, const io_uring_cqe& cqe) noexcept;
+  // For one that belongs to no record in flight; `record` has its user_data, or
+  // is null.
+  void OnForeignCompletion(Record* record, const io_uring_cqe& cqe);
+  // Whether it was that of a deadline.
+  bool OnDeadline(const io_uring_cqe& cqe) noexcept;
+  // Has the continuation of `record` run.
+  void MakeReady(Record& record) noexcept {
+    record.hook.unlink();
+    ready_.push_back(record);
+  }
   std::size_t RunReady();
 
   // Takes the record out of every list, ends its content, frees it.
@@ -219,6 +270,7 @@ class Engine final : public ownership::RecordPool {
   ownership::RecordList ready_;      // kDone, with a continuation
   ownership::RecordList orphans_;    // kDone, to be discarded
   std::size_t in_flight_ = 0;        // kQueued, and in unparked_
+  std::size_t limit_;                // of in_flight_
   std::size_t handles_ = 0;  // records that are attached, once ring_ is gone
   std::uint64_t unknown_completions_ = 0;
 

@@ -32,6 +32,14 @@
 // One of the two is called, once; Discard() frees what the result owns when
 // nobody takes it. Both can be left out if Outcome is a Result<void>, a
 // Result<std::size_t> (the result itself), or a Result<Descriptor>.
+//
+// If there is a
+//
+//   bool Arrive(const ownership::RawResult&, bool last) noexcept;
+//
+// it is called as the completion is taken in, in the order of the completion
+// queue, which may not be that in which outcomes are asked for. It returns
+// false, and must not use the ring.
 
 namespace escrow::safe {
 
@@ -121,6 +129,12 @@ struct OpContent {
 
   Op op;
 
+  bool Arrive(const ownership::RawResult& result,
+              bool last) noexcept requires requires {
+    op.Arrive(result, last);
+  }
+  { return op.Arrive(result, last); }
+
   Outcome Take(const ownership::RawResult& result) && {
     if constexpr (requires { std::move(op).Take(result); }) {
       return std::move(op).Take(result);
@@ -135,6 +149,22 @@ struct OpContent {
       UsualOutcome<Outcome>::Discard(result);
     }
   }
+};
+
+// An op in two stages.
+template <typename Op>
+requires requires { typename Op::Second; }
+struct OpContent<Op> {
+  using Outcome = typename Op::Outcome;
+  using Second = typename Op::Second;
+
+  Op op;
+
+  Outcome Take(const ownership::RawResult& result, ownership::Record& record) {
+    return op.Take(result, record);
+  }
+  Second TakeSecond() && { return std::move(op).TakeSecond(); }
+  void Discard(const ownership::RawResult&) noexcept {}
 };
 
 }  // namespace internal

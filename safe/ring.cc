@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <limits>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -188,7 +189,10 @@ Result<Ring> Ring::Create(const RingOptions& options) {
   if ((ring->setup_flags() & IORING_SETUP_SINGLE_ISSUER) != 0) {
     (void)ring->RegisterRingFd();
   }
-  return Ring(new Engine(std::move(*ring), options.teardown_limit));
+  return Ring(new Engine(std::move(*ring), options.teardown_limit,
+                         options.in_flight_limit == 0
+                             ? std::numeric_limits<std::size_t>::max()
+                             : options.in_flight_limit));
 }
 
 Ring::~Ring() {

@@ -53,6 +53,11 @@ struct RingOptions {
   // _REGISTERED_FD_ONLY or _SQ_REWIND.
   std::optional<std::uint32_t> setup_flags = std::nullopt;
 
+  // How many operations may be in flight, of which one that is started beyond
+  // is done at once with resource_unavailable_try_again (EAGAIN), and gives
+  // its buffer back. A stream (stream.h) counts for one. 0: no limit.
+  std::size_t in_flight_limit = 0;
+
   // How long the destructor waits for operations that the kernel does not end
   // although they are cancelled (a disk or a network file system that hangs).
   // 0: as long as it takes. After that it leaks their memory, says so on
