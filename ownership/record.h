@@ -1,6 +1,8 @@
 #ifndef ESCROW_OWNERSHIP_RECORD_H_
 #define ESCROW_OWNERSHIP_RECORD_H_
 
+#include <linux/time_types.h>
+
 #include <boost/intrusive/link_mode.hpp>
 #include <boost/intrusive/list_hook.hpp>
 #include <cstddef>
@@ -201,6 +203,7 @@ struct Record {
   bool own_came = false;
   bool deadline_came = false;
   bool deadline_passed = false;
+  __kernel_timespec deadline;
 
   bool attached() const noexcept { return (attention & kOrphaned) == 0; }
 

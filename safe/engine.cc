@@ -91,14 +91,32 @@ bool Engine::MakeRoom(Record& record, unsigned count) {
   return false;
 }
 
-void Engine::AddDeadline(Record& record, const __kernel_timespec* limit,
+void Engine::AddDeadline(Record& record, nanoseconds limit,
                          std::uint8_t sqe_flags) {
+  record.deadline = ToTimespec(limit);
   io_uring_sqe* const sqe = ring_->GetSqe();
   ESCROW_CHECK(sqe != nullptr, "a deadline without room for it");
-  raw::Ring::Fill(sqe, raw::LinkTimeout{.duration = limit},
+  raw::Ring::Fill(sqe, raw::LinkTimeout{.duration = &record.deadline},
                   record.user_data() | Record::kDeadlineBit, sqe_flags);
   record.attention |= Record::kPaired;
   record.own_came = record.deadline_came = record.deadline_passed = false;
+}
+
+bool Engine::ReserveChain(std::span<Record* const> records, unsigned count) {
+  Record& first = *records.front();
+  if (count > ring_->get()->sq.ring_entries) {
+    first.result.category = &raw::EnterCategory;
+    Finish(first, -EINVAL);
+  } else if (in_flight_ + records.size() > limit_) {
+    Refuse(first);
+  } else if (Reserve(first, count)) {
+    return true;
+  }
+  for (Record* const record : records.subspan(1)) {
+    record->result.category = first.result.category;
+    Finish(*record, first.result.value);
+  }
+  return false;
 }
 
 void Engine::EndLinks() noexcept {
@@ -470,28 +488,22 @@ void Engine::WaitFailed(Record& record, raw::EnterResult entered) {
   std::this_thread::sleep_for(kNap);
 }
 
-std::size_t Engine::WaitAny(std::span<Record* const> records,
+std::size_t Engine::WaitAny(const WaitSet& records,
                             std::optional<nanoseconds> limit) {
   CheckAlive();
+  ESCROW_CHECK(records.count > 0, "a wait for any of no operations");
   const auto start = std::chrono::steady_clock::now();
   for (;;) {
-    std::size_t index = 0;
-    bool waiting = false;
-    for (Record* const record : records) {
-      ESCROW_CHECK(&Of(*record) == this, "Wait() for another ring's operation");
-      if (record->stage == Record::Stage::kDone || record->has_items) {
-        return index;
-      }
-      waiting |= record->stage == Record::Stage::kWaiting;
-      ++index;
+    for (std::size_t i = 0; i < records.count; ++i) {
+      const Record& record = records[i];
+      ESCROW_CHECK(record.pool == this, "Wait() for another ring's operation");
+      if (record.stage == Record::Stage::kDone || record.has_items) return i;
     }
-    if (records.empty()) return 0;
     if (Reap() > 0) continue;
-    if (waiting && in_flight_ == 0) {
-      for (Record* const record : records) {
-        if (record->stage != Record::Stage::kWaiting) continue;
-        record->unpark(*record, Record::Unpark::kGiveUp);
-      }
+    if (in_flight_ == 0) {
+      // What it waits for is not on this ring.
+      Record& record = records[0];
+      record.unpark(record, Record::Unpark::kGiveUp);
       continue;
     }
     std::optional<nanoseconds> left;
@@ -501,10 +513,9 @@ std::size_t Engine::WaitAny(std::span<Record* const> records,
     }
     const raw::EnterResult entered = Enter(1, left);
     if (Reap() > 0) continue;
-    if (left == nanoseconds(0)) return records.size();
-    if (!entered && entered.error_number() != EINTR &&
-        entered.error_number() != ETIME) {
-      WaitFailed(*records.front(), entered);
+    if (left == nanoseconds(0)) return records.count;
+    if (!entered && entered.error_number() != ETIME) {
+      WaitFailed(records[0], entered);
     }
   }
 }

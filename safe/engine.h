@@ -23,6 +23,7 @@
 #include "escrow/raw/error.h"
 #include "escrow/raw/op.h"
 #include "escrow/raw/ring.h"
+#include "escrow/safe/operation.h"
 #include "escrow/safe/result.h"
 
 namespace escrow::safe::internal {
@@ -77,18 +78,21 @@ class Engine final : public ownership::RecordPool {
     }
   }
 
-  // Whether `count` entries can be written without a submit. Requires that the
-  // queue has so many; if not, and the kernel takes nothing, `record` is done,
-  // with that error.
+  // Whether `count` entries can be written without a submit. If not, because
+  // the kernel takes nothing, `record` is done, with that error.
   bool Reserve(Record& record, unsigned count) {
     return ring_->sq_space_left() >= count || MakeRoom(record, count);
   }
 
   // Has the entry behind that of `record`, for which there has to be room, end
   // the record with ETIMEDOUT when `limit` has passed. The record's entry must
-  // have IOSQE_IO_LINK; what it is linked to, with `sqe_flags`, comes behind.
-  void AddDeadline(Record& record, const __kernel_timespec* limit,
+  // be linked; what comes behind in its chain is, with `sqe_flags`.
+  void AddDeadline(Record& record, std::chrono::nanoseconds limit,
                    std::uint8_t sqe_flags);
+
+  // Whether there are `count` free entries, and `records` may all be started.
+  // If not, they are done, with the error.
+  bool ReserveChain(std::span<Record* const> records, unsigned count);
 
   // Lets the entry written last not be linked to the next one.
   void EndLinks() noexcept;
@@ -120,7 +124,7 @@ class Engine final : public ownership::RecordPool {
 
   // Blocks until one of `records` is, or until `limit` has passed: its index,
   // or their number.
-  std::size_t WaitAny(std::span<Record* const> records,
+  std::size_t WaitAny(const WaitSet& records,
                       std::optional<std::chrono::nanoseconds> limit);
 
   // Of a record that is not continued after all.

@@ -20,6 +20,7 @@ struct SyncRange {
   std::uint32_t length = 0;  // bytes; 0: to the end of the file
   int flags = 0;             // SYNC_FILE_RANGE_*
 
+  static constexpr bool kStopsChain = false;
   using Outcome = Result<void>;
   void Start(ownership::Record& record);
 };
@@ -31,6 +32,7 @@ struct Allocate {
   std::uint64_t offset = 0;  // bytes
   std::uint64_t length = 0;  // bytes
 
+  static constexpr bool kStopsChain = false;
   using Outcome = Result<void>;
   void Start(ownership::Record& record);
 };
@@ -40,6 +42,7 @@ struct Truncate {
   File file;
   std::int64_t length = 0;  // bytes that the file has then
 
+  static constexpr bool kStopsChain = false;
   using Outcome = Result<void>;
   void Start(ownership::Record& record);
 };

@@ -2,6 +2,7 @@
 #define ESCROW_SAFE_OPERATION_H_
 
 #include <coroutine>
+#include <cstddef>
 #include <type_traits>
 #include <utility>
 
@@ -29,13 +30,24 @@ void ContinueWith(ownership::Record& record,
                   ownership::Record::Continuation continuation, void* data,
                   bool handle_stays) noexcept;
 
+// Records to wait for, in whatever they are.
+struct WaitSet {
+  std::size_t count;
+  ownership::Record& (*at)(const void* operations, std::size_t index);
+  const void* operations;
+
+  ownership::Record& operator[](std::size_t index) const {
+    return at(operations, index);
+  }
+};
+
+template <typename Callback, typename Outcome>
+void Deliver(Callback& callback, Outcome outcome) {
+  callback(std::move(outcome));
+}
 template <typename Callback, typename B>
 void Deliver(Callback& callback, Transfer<B> outcome) {
   callback(std::move(outcome.result), std::move(outcome.buffer));
-}
-template <typename Callback, typename T>
-void Deliver(Callback& callback, Result<T> outcome) {
-  callback(std::move(outcome));
 }
 
 }  // namespace internal

@@ -46,6 +46,7 @@ struct Rename {
   std::string to;
   unsigned flags = 0;  // RENAME_*
 
+  static constexpr bool kStopsChain = false;
   using Outcome = Result<void>;
   void Start(ownership::Record& record);
 };
@@ -56,6 +57,7 @@ struct Unlink {
   std::string path;
   int flags = 0;  // AT_REMOVEDIR for rmdir(2)
 
+  static constexpr bool kStopsChain = false;
   using Outcome = Result<void>;
   void Start(ownership::Record& record);
 };
@@ -66,6 +68,7 @@ struct MakeDirectory {
   std::string path;
   ::mode_t mode = 0777;  // less the process's umask
 
+  static constexpr bool kStopsChain = false;
   using Outcome = Result<void>;
   void Start(ownership::Record& record);
 };
@@ -76,6 +79,7 @@ struct Symlink {
   Directory directory = {};
   std::string path;
 
+  static constexpr bool kStopsChain = false;
   using Outcome = Result<void>;
   void Start(ownership::Record& record);
 };
@@ -88,6 +92,7 @@ struct Link {
   std::string to;
   int flags = 0;  // AT_SYMLINK_FOLLOW
 
+  static constexpr bool kStopsChain = false;
   using Outcome = Result<void>;
   void Start(ownership::Record& record);
 };
@@ -100,6 +105,7 @@ struct GetXattr {
 
   KernelRoom<std::string> value = KernelRoom<std::string>();
 
+  static constexpr bool kStopsChain = false;
   using Outcome = Result<std::string>;
   void Start(ownership::Record& record);
   Outcome Take(const ownership::RawResult& result) &&;
@@ -113,6 +119,7 @@ struct SetXattr {
   std::string value;
   int flags = 0;  // XATTR_CREATE, XATTR_REPLACE
 
+  static constexpr bool kStopsChain = false;
   using Outcome = Result<void>;
   void Start(ownership::Record& record);
 };

@@ -10,6 +10,7 @@
 #include <initializer_list>
 #include <limits>
 #include <optional>
+#include <span>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -22,6 +23,7 @@
 #include "escrow/raw/ops.h"
 #include "escrow/raw/ring.h"
 #include "escrow/safe/engine.h"
+#include "escrow/safe/op.h"
 #include "escrow/safe/operation.h"
 #include "escrow/safe/result.h"
 
@@ -173,6 +175,34 @@ void UnparkClose(Record& record, Record::Unpark how) {
   }
 }
 
+// Everything, or what is on a file.
+struct CancelMatching {
+  std::optional<File> file = std::nullopt;
+
+  using Outcome = Result<std::size_t>;
+  void Start(Record& record) {
+    record.cancelled_on_drop = false;
+    Engine& engine = Engine::Of(record);
+    if (!file.has_value()) {
+      engine.Start(record,
+                   raw::Cancel{.flags = IORING_ASYNC_CANCEL_ANY |
+                                        IORING_ASYNC_CANCEL_ALL},
+                   record.sqe_flags);
+      return;
+    }
+    record.Hold(std::move(*file).Take());
+    engine.Start(record,
+                 raw::CancelFd{.fd = FdOf(record.file),
+                               .flags = IORING_ASYNC_CANCEL_ALL},
+                 record.sqe_flags);
+  }
+};
+
+std::uint8_t LinkFlag(internal::OnError on_error) {
+  return on_error == internal::OnError::kStop ? std::uint8_t{IOSQE_IO_LINK}
+                                              : std::uint8_t{IOSQE_IO_HARDLINK};
+}
+
 }  // namespace
 
 Result<Ring> Ring::Create(const RingOptions& options) {
@@ -299,7 +329,20 @@ Operation<Result<void>> Ring::CancelRecord(const Record& target) {
   return Operation<Result<void>>(record);
 }
 
+Operation<Result<std::size_t>> Ring::CancelAll() {
+  return Start(CancelMatching{});
+}
+
+Operation<Result<std::size_t>> Ring::CancelAll(const Descriptor& file) {
+  return Start(CancelMatching{.file = File(file)});
+}
+
 void Ring::WaitFor(Record& record) { engine_->Wait(record); }
+
+std::size_t Ring::WaitForAny(const internal::WaitSet& records,
+                             std::optional<std::chrono::nanoseconds> limit) {
+  return engine_->WaitAny(records, limit);
+}
 
 Result<std::size_t> Ring::Dispatch() { return engine_->Dispatch(std::nullopt); }
 
@@ -325,28 +368,81 @@ namespace internal {
 
 Record& Begin(Engine& engine) { return engine.Begin(); }
 
-std::uint8_t SqeFlags(StartOptions options) {
+std::uint8_t SqeFlags(const StartOptions& options) {
   return options.async ? std::uint8_t{IOSQE_ASYNC} : std::uint8_t{0};
+}
+
+bool BeginDeadline(Record& record) {
+  record.sqe_flags |= IOSQE_IO_LINK;
+  return Engine::Of(record).Reserve(record, 2);
+}
+
+void EndDeadline(Record& record, std::chrono::nanoseconds deadline) {
+  if (record.stage == Record::Stage::kQueued) {
+    Engine::Of(record).AddDeadline(record, deadline, 0);
+  }
+}
+
+ChainStart::ChainStart(Engine& engine, OnError on_error,
+                       std::span<Record* const> records, unsigned entries)
+    : engine_(engine),
+      records_(records),
+      on_error_(on_error),
+      reserved_(engine.ReserveChain(records, entries)) {}
+
+bool ChainStart::Begin(std::size_t index, const StartOptions& options) {
+  if (!reserved_) return false;
+  Record& record = *records_[index];
+  if (broken_) {
+    engine_.FinishUnlinked(record);
+    return false;
+  }
+  record.sqe_flags = SqeFlags(options);
+  // The last one is told apart at the end.
+  record.sqe_flags |= LinkFlag(on_error_);
+  return true;
+}
+
+void ChainStart::End(std::size_t index, const StartOptions& options) {
+  Record& record = *records_[index];
+  ESCROW_CHECK(record.stage != Record::Stage::kWaiting,
+               "a member of a chain that waits for something else");
+  if (record.stage == Record::Stage::kQueued) {
+    any_ = true;
+    if (options.deadline != std::chrono::nanoseconds(0)) {
+      engine_.AddDeadline(record, options.deadline, LinkFlag(on_error_));
+    }
+  } else if (on_error_ == OnError::kStop) {
+    broken_ = true;
+  }
+}
+
+void ChainStart::Finish() {
+  if (any_) engine_.EndLinks();
 }
 
 void StartRead(Record& record, std::byte* data, std::size_t size,
                std::uint64_t offset, StartOptions options) {
-  Engine::Of(record).Start(record,
-                           raw::Read{.fd = FdOf(record.file),
-                                     .buffer = data,
-                                     .length = TransferLength(size),
-                                     .offset = offset},
-                           SqeFlags(options));
+  StartWith(options, record, [&] {
+    Engine::Of(record).Start(record,
+                             raw::Read{.fd = FdOf(record.file),
+                                       .buffer = data,
+                                       .length = TransferLength(size),
+                                       .offset = offset},
+                             record.sqe_flags);
+  });
 }
 
 void StartWrite(Record& record, const std::byte* data, std::size_t size,
                 std::uint64_t offset, StartOptions options) {
-  Engine::Of(record).Start(record,
-                           raw::Write{.fd = FdOf(record.file),
-                                      .buffer = data,
-                                      .length = TransferLength(size),
-                                      .offset = offset},
-                           SqeFlags(options));
+  StartWith(options, record, [&] {
+    Engine::Of(record).Start(record,
+                             raw::Write{.fd = FdOf(record.file),
+                                        .buffer = data,
+                                        .length = TransferLength(size),
+                                        .offset = offset},
+                             record.sqe_flags);
+  });
 }
 
 }  // namespace internal

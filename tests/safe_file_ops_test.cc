@@ -124,6 +124,7 @@ struct PipeCase {
     EXPECT_EQ(::fcntl(ends->read.number(), F_GETFD), FD_CLOEXEC);
   }
   auto Bad() { return Pipe{.flags = O_CREAT}; }
+  static constexpr bool kRefusedAtOnce = true;
   static constexpr int kError = EINVAL;
 };
 

@@ -42,6 +42,7 @@
 // and, where there is such a thing,
 //
 //   bool Possible();             // whether this machine can do it at all
+//   kRefusedAtOnce;              // the bad one fails as the kernel takes it
 //   auto Short();                // one that transfers less than it could
 //   void ExpectShort(Outcome);
 //   auto Waits();                // one that nothing ends yet
@@ -160,6 +161,15 @@ class SafeOps : public ::testing::Test {
  protected:
   static constexpr bool kWaits = requires(Case its) { its.Waits(); };
   static constexpr bool kShort = requires(Case its) { its.Short(); };
+
+  static constexpr bool kStopsChain = [] {
+    using T = decltype(std::declval<Case&>().Good());
+    if constexpr (requires { T::kStopsChain; }) {
+      return T::kStopsChain;
+    } else {
+      return true;
+    }
+  }();
 
   void SetUp() override {
     if constexpr (requires(Case its) { its.Possible(); }) {
@@ -387,6 +397,72 @@ TYPED_TEST_P(SafeOps, WaitsAndSucceeds) {
   }
 }
 
+TYPED_TEST_P(SafeOps, KeepsOrMissesItsDeadline) {
+  Ring ring = this->MakeRing();
+  {
+    TypeParam its;
+    auto outcome =
+        ring.Wait(ring.Start(its.Good(), {.deadline = std::chrono::hours(1)}));
+    ASSERT_TRUE(ResultOf(outcome).has_value())
+        << ResultOf(outcome).error().message();
+    its.Expect(std::move(outcome));
+  }
+  {
+    TypeParam its;
+    auto queued =
+        ring.Start(its.Good(), {.deadline = std::chrono::milliseconds(1)});
+  }
+  if constexpr (TestFixture::kWaits) {
+    TypeParam its;
+    const auto outcome = ring.Wait(
+        ring.Start(its.Waits(), {.deadline = std::chrono::milliseconds(1)}));
+    ASSERT_FALSE(ResultOf(outcome).has_value());
+    const std::error_code error = ResultOf(outcome).error();
+    EXPECT_EQ(error, std::errc::timed_out) << error.message();
+    EXPECT_TRUE(
+        error.message().starts_with(std::string(TypeParam::kCall) + ": "))
+        << error.message();
+  }
+  this->Drain(ring);
+}
+
+TYPED_TEST_P(SafeOps, IsAMemberOfAChain) {
+  Ring ring = this->MakeRing();
+  {
+    TypeParam its, next;
+    auto [outcome, following] =
+        ring.WaitAll(ring.Start(HardChain(its.Good(), next.Good())));
+    ASSERT_TRUE(ResultOf(outcome).has_value())
+        << ResultOf(outcome).error().message();
+    its.Expect(std::move(outcome));
+    ASSERT_TRUE(ResultOf(following).has_value())
+        << ResultOf(following).error().message();
+    next.Expect(std::move(following));
+  }
+  if constexpr (TestFixture::kStopsChain) {
+    TypeParam its, next;
+    const auto [outcome, following] =
+        ring.WaitAll(ring.Start(Chain(its.Bad(), next.Good())));
+    EXPECT_EQ(ResultOf(outcome).error().value(), TypeParam::kError);
+    ASSERT_FALSE(ResultOf(following).has_value());
+    EXPECT_EQ(ResultOf(following).error(), std::errc::operation_canceled);
+  }
+  {
+    TypeParam its, next;
+    auto [outcome, following] =
+        ring.WaitAll(ring.Start(HardChain(its.Bad(), next.Good())));
+    EXPECT_EQ(ResultOf(outcome).error().value(), TypeParam::kError);
+    if constexpr (requires { TypeParam::kRefusedAtOnce; }) {
+      EXPECT_EQ(ResultOf(following).error(), std::errc::operation_canceled);
+    } else {
+      ASSERT_TRUE(ResultOf(following).has_value())
+          << ResultOf(following).error().message();
+      next.Expect(std::move(following));
+    }
+  }
+  this->Drain(ring);
+}
+
 TYPED_TEST_P(SafeOps, AllocatesNothing) {
   Ring ring = this->MakeRing();
   // The first one makes the pools.
@@ -394,13 +470,23 @@ TYPED_TEST_P(SafeOps, AllocatesNothing) {
     TypeParam its;
     auto op = its.Good();
     const std::size_t before = escrow::testing::Allocations();
-    {
-      const auto outcome = ring.Wait(ring.Start(std::move(op)));
-      ASSERT_TRUE(ResultOf(outcome).has_value());
-      const std::size_t after = escrow::testing::Allocations();
-      if (counted) {
-        EXPECT_EQ(after - before, 0u);
-      }
+    const auto outcome = ring.Wait(
+        ring.Start(std::move(op), {.deadline = std::chrono::hours(1)}));
+    ASSERT_TRUE(ResultOf(outcome).has_value());
+    if (counted) {
+      EXPECT_EQ(escrow::testing::Allocations() - before, 0u);
+    }
+  }
+  for (const bool counted : {false, true}) {
+    TypeParam its;
+    auto op = its.Good();
+    const std::size_t before = escrow::testing::Allocations();
+    auto target = ring.Start(std::move(op));
+    EXPECT_TRUE(ring.Submit());
+    (void)ring.Wait(ring.Cancel(target));
+    const auto outcome = ring.Wait(std::move(target));
+    if (counted) {
+      EXPECT_EQ(escrow::testing::Allocations() - before, 0u);
     }
   }
 }
@@ -410,6 +496,7 @@ REGISTER_TYPED_TEST_SUITE_P(SafeOps, Succeeds, FailsWithTheNameOfTheCall,
                             EndsWithTheRing, DetachedGoesOn,
                             CancelledHasAnOutcomeOfItsOwn,
                             CancelledTooLateSucceeds, WaitsAndSucceeds,
+                            KeepsOrMissesItsDeadline, IsAMemberOfAChain,
                             AllocatesNothing);
 
 }  // namespace escrow::safe::cases
