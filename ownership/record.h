@@ -101,7 +101,10 @@ struct Record {
   //   using Second = ...;
   //   Second TakeSecond() &&;
   // then Take() is called with the record as well, leaves the content alive,
-  // and TakeSecond() or Discard() ends it.
+  // and TakeSecond() or Discard() ends it. If it has
+  //   using Item = ...;
+  // then Take() is called with the record, once for each item, and so is
+  // Arrive(); only Discard() ends it.
   template <typename Content, typename... Arguments>
   Content& Emplace(Arguments&&... arguments) noexcept {
     void* place = inline_bytes;
@@ -230,9 +233,13 @@ struct Record {
   }
 
   template <typename Content>
-  static constexpr bool kArrives = requires(Content content,
-                                            const RawResult& result) {
-    content.Arrive(result, true);
+  static constexpr bool kHasItems = requires {
+    typename Content::Item;
+  };
+  template <typename Content>
+  static constexpr bool kArrives = kHasItems<Content> ||
+                                   requires(Content content) {
+    content.Arrive(RawResult(), true);
   };
   template <typename Content>
   static constexpr bool kTwoStages = requires {
@@ -241,7 +248,10 @@ struct Record {
 
   template <typename Content>
   static auto OutcomeFor() {
-    if constexpr (kTwoStages<Content>) {
+    if constexpr (kHasItems<Content>) {
+      return std::type_identity<decltype(std::declval<Content&>().Take(
+          std::declval<Record&>()))>();
+    } else if constexpr (kTwoStages<Content>) {
       return std::type_identity<decltype(std::declval<Content>().Take(
           RawResult(), std::declval<Record&>()))>();
     } else {
@@ -254,7 +264,9 @@ struct Record {
 
   template <typename Content>
   static OutcomeOf<Content> TakeContent(Record& record) {
-    if constexpr (kTwoStages<Content>) {
+    if constexpr (kHasItems<Content>) {
+      return record.content<Content>().Take(record);
+    } else if constexpr (kTwoStages<Content>) {
       record.content_type = SecondType<Content>();
       record.stage =
           (record.attention & kNotifying) != 0 ? Stage::kQueued : Stage::kDone;
@@ -288,7 +300,11 @@ struct Record {
 
   template <typename Content>
   static bool Arrive(Record& record, bool last) noexcept {
-    return record.content<Content>().Arrive(record.result, last);
+    if constexpr (kHasItems<Content>) {
+      return record.content<Content>().Arrive(record, last);
+    } else {
+      return record.content<Content>().Arrive(record.result, last);
+    }
   }
 
   template <typename Content>

@@ -299,7 +299,7 @@ bool Engine::Retractable(const Record& record) const noexcept {
 }
 
 void Engine::Retract(Record& record, std::int32_t result) noexcept {
-  const auto overwrite = [this](io_uring_sqe& sqe) {
+  const auto overwrite = [](io_uring_sqe& sqe) {
     // What is linked behind it is cancelled with it.
     const auto links = static_cast<std::uint8_t>(sqe.flags & kLinkFlags);
     io_uring_initialize_sqe(&sqe);

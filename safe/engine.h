@@ -60,9 +60,12 @@ class Engine final : public ownership::RecordPool {
     static_assert(raw::HeldUntil<Op>() <= kHeld && Op::kInfo.ends <= kHeld,
                   "the kernel uses the record for longer than it is kept");
     record.result.category = &raw::OperationCategory<Op>;
-    if (in_flight_ >= limit_) [[unlikely]] {
-      Refuse(record);
-      return;
+    // A limit is no reason to keep what is to be cancelled.
+    if constexpr (Op::kInfo.opcode != IORING_OP_ASYNC_CANCEL) {
+      if (in_flight_ >= limit_) [[unlikely]] {
+        Refuse(record);
+        return;
+      }
     }
     for (;;) {
       // Read before the entry is cleared, so that clearing and filling it are

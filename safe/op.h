@@ -53,6 +53,9 @@ class File {
   // For the record to hold, until the operation is done.
   ownership::DescriptorShare Take() && noexcept { return std::move(share_); }
 
+  // Likewise, for an operation that is started several times.
+  ownership::DescriptorShare Share() const noexcept { return share_; }
+
  private:
   ownership::DescriptorShare share_;
 };

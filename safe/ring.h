@@ -20,6 +20,7 @@
 #include "escrow/safe/op.h"
 #include "escrow/safe/operation.h"
 #include "escrow/safe/result.h"
+#include "escrow/safe/stream.h"
 
 // A ring whose operations own what they use.
 //
@@ -58,7 +59,8 @@ struct RingOptions {
 
   // How many operations may be in flight, of which one that is started beyond
   // is done at once with resource_unavailable_try_again (EAGAIN), and gives
-  // its buffer back. A stream (stream.h) counts for one. 0: no limit.
+  // its buffer back. A stream (stream.h) counts for one, and cancelling for
+  // none. 0: no limit.
   std::size_t in_flight_limit = 0;
 
   // How long the destructor waits for operations that the kernel does not end
@@ -193,6 +195,10 @@ class Ring {
   template <Op T>
   Operation<typename T::Outcome> Start(T op, StartOptions options = {});
 
+  // A multishot operation.
+  template <StreamOp T>
+  Stream<typename T::Item> Start(T op, StreamOptions options = {});
+
   // A chain: an Operation for each member. All of them are started, or, when
   // the queue has no room for all (a deadline counts as a member) or the limit
   // would be exceeded, all are done with that error: invalid_argument for a
@@ -241,6 +247,10 @@ class Ring {
   Operation<Result<void>> Cancel(const Operation<Outcome>& target) {
     return CancelRecord(target.record());
   }
+  template <typename T>
+  Operation<Result<void>> Cancel(const Stream<T>& target) {
+    return CancelRecord(target.record());
+  }
 
   // Asks the kernel to cancel every operation in flight on this ring, or all
   // that are on `file`: how many it found. Each has an outcome of its own.
@@ -267,6 +277,16 @@ class Ring {
     return std::move(operation).Take();
   }
 
+  // Blocks until the stream has an item, or is over; like Wait().
+  template <typename T>
+  typename Stream<T>::Item Next(Stream<T>& stream) {
+    while (!stream.ready()) {
+      stream.Arm();
+      if (!stream.ready()) WaitFor(stream.record());
+    }
+    return stream.Take();
+  }
+
   // All of them.
   template <typename... Outcomes>
   std::tuple<Outcomes...> WaitAll(Operation<Outcomes>... operations) {
@@ -276,7 +296,7 @@ class Ring {
   std::tuple<Outcomes...> WaitAll(
       std::tuple<Operation<Outcomes>...> operations) {
     return std::apply(
-        [this](auto&... each) { return WaitAll(std::move(each)...); },
+        [this](auto&... each) { return this->WaitAll(std::move(each)...); },
         operations);
   }
 
@@ -468,6 +488,17 @@ internal::ChainOf<internal::OnError::kStop, Members...> Chain(
   static_assert(internal::StopAllButLast<internal::MemberOp<Members>...>(),
                 "the kernel goes on behind a member that failed");
   return {{std::move(members)...}};
+}
+
+template <StreamOp T>
+Stream<typename T::Item> Ring::Start(T op, StreamOptions options) {
+  ownership::Record& record = internal::Begin(*engine_);
+  auto& content = record.Emplace<internal::StreamContent<T>>(
+      std::move(op), options.unread_limit);
+  record.stage = ownership::Record::Stage::kDone;
+  Stream<typename T::Item> stream(record, content);
+  stream.Arm();
+  return stream;
 }
 
 template <internal::OnError kOnError, typename... Members>

@@ -19,6 +19,7 @@
 #include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
 #include "tests/safe_op_cases.h"
+#include "tests/safe_world.h"
 #include "tests/support.h"
 
 namespace escrow::safe::cases {

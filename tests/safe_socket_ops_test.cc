@@ -20,6 +20,7 @@
 #include "escrow/safe/ring.h"
 #include "escrow/safe/socket_ops.h"
 #include "tests/safe_op_cases.h"
+#include "tests/safe_world.h"
 #include "tests/support.h"
 
 namespace escrow::safe::cases {

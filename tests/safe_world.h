@@ -1,0 +1,115 @@
+#ifndef ESCROW_TESTS_SAFE_WORLD_H_
+#define ESCROW_TESTS_SAFE_WORLD_H_
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <system_error>
+
+#include "escrow/ownership/descriptor.h"
+#include "escrow/ownership/socket_address.h"
+#include "tests/support.h"
+
+// What tests of the safe layer work on.
+
+namespace escrow::safe::cases {
+
+namespace fs = std::filesystem;
+using ownership::Descriptor;
+using ownership::SocketAddress;
+
+// A directory that is gone at the end of the test, with a file in it.
+class World {
+ public:
+  World() {
+    std::string name = (fs::temp_directory_path() / "escrow_ops_XXXXXX");
+    EXPECT_NE(::mkdtemp(name.data()), nullptr);
+    directory_ = name;
+    std::ofstream(Path("file")) << "0123456789";
+  }
+  World(const World&) = delete;
+  World& operator=(const World&) = delete;
+  ~World() {
+    std::error_code ignored;
+    fs::remove_all(directory_, ignored);
+  }
+
+  std::string Path(const std::string& name) const { return directory_ / name; }
+  bool Has(const std::string& name) const {
+    return fs::exists(fs::symlink_status(Path(name)));
+  }
+  Descriptor OpenFile() const {
+    return Descriptor::Adopt(::open(Path("file").c_str(), O_RDWR | O_CLOEXEC));
+  }
+  Descriptor OpenDirectory() const {
+    return Descriptor::Adopt(
+        ::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  }
+
+ private:
+  fs::path directory_;
+};
+
+// Two ends of a pipe, `content` in it.
+struct Ends {
+  explicit Ends(const std::string& content = "") {
+    const escrow::testing::Pipe pipe;
+    read = Descriptor::Adopt(pipe.read_end);
+    write = Descriptor::Adopt(pipe.write_end);
+    EXPECT_EQ(::write(pipe.write_end, content.data(), content.size()),
+              std::ssize(content));
+  }
+  std::string Content() const {
+    char bytes[64];
+    const ssize_t size = ::read(read.number(), bytes, sizeof(bytes));
+    return {bytes, static_cast<std::size_t>(size < 0 ? 0 : size)};
+  }
+  Descriptor read;
+  Descriptor write;
+};
+
+// Unix sockets, of which the address is a file of the world.
+inline Descriptor UnixSocket() {
+  return Descriptor::Adopt(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+}
+inline SocketAddress UnixAddress(const std::string& path) {
+  sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = {}};
+  EXPECT_LT(path.size(), sizeof(address.sun_path));
+  std::copy(path.begin(), path.end(), address.sun_path);
+  return SocketAddress(address);
+}
+
+// A socket that listens there, and a pair of connected ones.
+struct Listener {
+  explicit Listener(const World& world)
+      : address(UnixAddress(world.Path("socket"))), socket(UnixSocket()) {
+    EXPECT_EQ(::bind(socket.number(), address.data(), address.size()), 0);
+    EXPECT_EQ(::listen(socket.number(), 8), 0);
+  }
+  SocketAddress address;
+  Descriptor socket;
+};
+struct Pair {
+  explicit Pair(int type = SOCK_STREAM) {
+    int numbers[2];
+    EXPECT_EQ(::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, numbers), 0);
+    here = Descriptor::Adopt(numbers[0]);
+    there = Descriptor::Adopt(numbers[1]);
+  }
+  Descriptor here;
+  Descriptor there;
+};
+
+}  // namespace escrow::safe::cases
+
+#endif  // ESCROW_TESTS_SAFE_WORLD_H_
