@@ -131,7 +131,7 @@ struct PipeCase {
 
 using Cases = ::testing::Types<SyncRangeCase, AllocateCase, TruncateCase,
                                AdviseCase, SpliceCase, TeeCase, PipeCase>;
-INSTANTIATE_TYPED_TEST_SUITE_P(File, SafeOps, Cases, CaseNames);
+ESCROW_OP_CASES(File, Cases);
 
 // What a row cannot say.
 

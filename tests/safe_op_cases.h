@@ -20,6 +20,10 @@
 #include "tests/safe_world.h"
 #include "tests/support.h"
 
+#ifdef ESCROW_SOAK
+#include "tests/soak.h"
+#endif
+
 // Takes an op through every way that an operation can go: SafeOps, a suite with
 // an instance per family of ops. The row of an op is a struct that is its world
 // and says
@@ -41,7 +45,8 @@
 //   void EndWait();              // makes that succeed
 //   void ExpectWaited(Outcome);
 //
-// Each row lives for one operation.
+// Each row lives for one operation. ESCROW_OP_CASES(Family, Types) makes tests
+// of rows, and, where ESCROW_SOAK is defined, adds them to the soak (soak.h).
 
 namespace escrow::safe::cases {
 
@@ -404,6 +409,15 @@ REGISTER_TYPED_TEST_SUITE_P(SafeOps, Succeeds, FailsWithTheNameOfTheCall,
                             CancelledTooLateSucceeds, WaitsAndSucceeds,
                             KeepsOrMissesItsDeadline, IsAMemberOfAChain,
                             AllocatesNothing);
+
+#ifdef ESCROW_SOAK
+#define ESCROW_OP_CASES(family, types)                               \
+  INSTANTIATE_TYPED_TEST_SUITE_P(family, SafeOps, types, CaseNames); \
+  const bool family##_soaked = AddToSoak(types())
+#else
+#define ESCROW_OP_CASES(family, types) \
+  INSTANTIATE_TYPED_TEST_SUITE_P(family, SafeOps, types, CaseNames)
+#endif
 
 }  // namespace escrow::safe::cases
 

@@ -178,7 +178,7 @@ struct SetXattrCase {
 using Cases =
     ::testing::Types<OpenCase, OpenBeneathCase, RenameCase, UnlinkCase,
                      MakeDirectoryCase, SymlinkCase, LinkCase, SetXattrCase>;
-INSTANTIATE_TYPED_TEST_SUITE_P(Path, SafeOps, Cases, CaseNames);
+ESCROW_OP_CASES(Path, Cases);
 
 // What a row cannot say.
 

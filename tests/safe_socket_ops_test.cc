@@ -183,7 +183,7 @@ struct ReceiveCase {
 
 using Cases = ::testing::Types<SocketCase, BindCase, ListenCase, ConnectCase,
                                AcceptCase, ShutdownCase, SendCase, ReceiveCase>;
-INSTANTIATE_TYPED_TEST_SUITE_P(Socket, SafeOps, Cases, CaseNames);
+ESCROW_OP_CASES(Socket, Cases);
 
 // What a row cannot say.
 
