@@ -47,10 +47,22 @@ concept Writable = Readable<B> && requires(B& value) {
   { OwnedMemory<B>::Data(value) } -> std::same_as<std::byte*>;
 };
 
+template <typename T>
+concept HasSizeInType = requires {
+  std::tuple_size<T>::value;
+};
+
+// What only says where bytes are: spans, string_views.
+template <typename T>
+concept ViewsBytes = !HasSizeInType<T> && requires(T & value) {
+  value.data();
+};
+
 // Element types whose bytes may be read and written as such.
 template <typename T>
 concept PlainBytes = std::is_trivially_copyable_v<T> && !std::is_const_v<T> &&
-                     !std::is_volatile_v<T> && !std::same_as<T, bool>;
+                     !std::is_volatile_v<T> && !std::same_as<T, bool> &&
+                     !std::is_pointer_v<T> && !ViewsBytes<T>;
 
 // The elements of a vector, up to its size(), which the operation leaves alone.
 // Only with the standard allocator: another one may not own what it gives out.

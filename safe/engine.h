@@ -1,6 +1,8 @@
 #ifndef ESCROW_SAFE_ENGINE_H_
 #define ESCROW_SAFE_ENGINE_H_
 
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
@@ -319,6 +321,16 @@ inline raw::Fd FdOf(const ownership::DescriptorShare& file) noexcept {
     return raw::FixedFile{static_cast<std::uint32_t>(file.number())};
   }
   return file.number();
+}
+
+// The MSG_* that a send gets. One with MSG_ZEROCOPY tells through the socket's
+// error queue when the kernel is done with the memory, which is long after the
+// completion.
+inline int SendFlags(int flags) {
+  ESCROW_CHECK((flags & MSG_ZEROCOPY) == 0,
+               "a send with MSG_ZEROCOPY, of a buffer that comes back before "
+               "the kernel is done with it");
+  return flags | MSG_NOSIGNAL;
 }
 
 // The kernel transfers less than 2 GiB at a time, page-aligned.

@@ -23,6 +23,9 @@ namespace escrow::safe {
 // - user_data has its topmost bit clear, by which completions are told apart.
 //   Pointers have, but for tagged ones.
 //
+// - What other rings send here (SendToRing) comes to the handler as well. Raw
+//   requests that must not be mistaken for it have other values of user_data.
+//
 // - Completions are taken by the safe ring, in Wait() and Dispatch(), and never
 //   by raw::Ring::Advance().
 //

@@ -352,6 +352,10 @@ Result<std::size_t> Ring::Dispatch(std::chrono::nanoseconds limit) {
 
 Result<unsigned> Ring::Submit() { return engine_->Submit(); }
 
+Result<Descriptor> Ring::Duplicate() const {
+  return Descriptor::Permanent(engine_->ring().get()->ring_fd).Duplicate();
+}
+
 std::size_t Ring::in_flight() const noexcept { return engine_->in_flight(); }
 
 std::uint32_t Ring::setup_flags() const noexcept {

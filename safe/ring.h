@@ -336,6 +336,12 @@ class Ring {
   // time.
   Result<unsigned> Submit();
 
+  // Another descriptor of this ring, for other threads' rings to send to
+  // (SendToRing), or for poll(2). Errors are those of fcntl(2). The kernel
+  // keeps the ring and its memory until this is closed, too; what is sent there
+  // after the Ring is gone goes nowhere.
+  Result<ownership::Descriptor> Duplicate() const;
+
   // Operations that the kernel has, or will have with the next submit.
   std::size_t in_flight() const noexcept;
 

@@ -95,7 +95,7 @@ void StartSend(Record& record, File socket, const std::byte* data,
       raw::Send{.fd = FdOf(record.file),
                 .buffer = data,
                 .length = TransferLength(size),
-                .flags = flags | MSG_NOSIGNAL,
+                .flags = SendFlags(flags),
                 .address = address.size() == 0 ? nullptr : address.data(),
                 .address_length = static_cast<std::uint16_t>(address.size())},
       record.sqe_flags);

@@ -102,7 +102,8 @@ Transfer<B> TakeTransfer(const ownership::RawResult& result, B& buffer) {
 
 // send(2) of the whole of `buffer`, or sendto(2) if there is an address. May
 // send less; with MSG_WAITALL the kernel goes on until all is sent. With
-// MSG_NOSIGNAL in any case: a closed connection is broken_pipe.
+// MSG_NOSIGNAL in any case: a closed connection is broken_pipe. Not
+// MSG_ZEROCOPY, with which the kernel reads the buffer even after that.
 template <ownership::Readable B>
 struct Send {
   File socket;
