@@ -1,6 +1,7 @@
 #include "escrow/raw/ring.h"
 
 #include <sys/types.h>
+#include <unistd.h>
 
 #include <cassert>
 #include <cerrno>
@@ -162,6 +163,11 @@ std::error_code Ring::Resize(std::uint32_t entries,
 
 std::error_code Ring::DontFork() noexcept {
   return ErrorOf(io_uring_ring_dontfork(&ring_), AdviseCategory());
+}
+
+void Ring::CloseInChild() noexcept {
+  ::close(ring_.ring_fd);
+  ring_.ring_fd = kMovedFrom;
 }
 
 std::error_code Ring::RegisterRingFd() noexcept {

@@ -606,6 +606,13 @@ class Ring {
   // completion queue remains for the caller to do. madvise(2), MADV_DONTFORK.
   std::error_code DontFork() noexcept;
 
+  // Ends a ring in a child that inherited it after DontFork(): closes the
+  // child's descriptor, and nothing else. There is no memory to be unmapped
+  // (what is at its addresses, if anything, is another's), and a number that
+  // RegisterRingFd() gave means nothing there. The parent's ring is not
+  // affected. From here on this is as one that was moved from.
+  void CloseInChild() noexcept;
+
   // Registers the ring's descriptor with the calling thread, which makes every
   // later enter from that thread cheaper. EEXIST when it is already. From then
   // on the ring is used and destroyed by that thread only: in another one the

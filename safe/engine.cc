@@ -1,11 +1,16 @@
 #include "escrow/safe/engine.h"
 
+#include <poll.h>
+
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -19,8 +24,12 @@
 #include "escrow/ownership/record_pool.h"
 #include "escrow/raw/error.h"
 #include "escrow/raw/ops.h"
+#include "escrow/raw/registration.h"
 #include "escrow/raw/ring.h"
+#include "escrow/safe/mailbox.h"
 #include "escrow/safe/operation.h"
+#include "escrow/safe/owner.h"
+#include "escrow/safe/result.h"
 
 namespace escrow::safe::internal {
 namespace {
@@ -31,6 +40,13 @@ using std::chrono::nanoseconds;
 constexpr milliseconds kNap(1);
 
 constexpr std::uint8_t kLinkFlags = IOSQE_IO_LINK | IOSQE_IO_HARDLINK;
+
+// The result of a completion, which a RawResult begins with as well.
+constexpr std::size_t kResultOffset = offsetof(io_uring_cqe, res);
+constexpr std::size_t kResultBytes = 8;
+static_assert(offsetof(io_uring_cqe, flags) == kResultOffset + 4 &&
+              offsetof(ownership::RawResult, value) == 0 &&
+              offsetof(ownership::RawResult, flags) == 4);
 
 // The errors of io_uring_enter(2) that pass by themselves.
 bool IsTransient(int error) {
@@ -50,15 +66,78 @@ Graveyard& TheGraveyard() {
   return graveyard;
 }
 
+// Engines of the parent process, in a child: its copies of what the kernel
+// works on for the parent. Likewise leaked, for another thread may have been
+// changing them at the time of the fork. Without a mutex, for the same reason.
+std::atomic<Engine*> abandoned = nullptr;
+
 }  // namespace
 
 Engine::Engine(raw::Ring ring, milliseconds teardown_limit, std::size_t limit)
     : RecordPool(ring.get()->sq.ring_entries),
       ring_(std::move(ring)),
       limit_(limit),
+      owner_([](void* engine) { static_cast<Engine*>(engine)->OnThreadEnd(); },
+             this),
+      enabled_((ring_->setup_flags() & IORING_SETUP_R_DISABLED) == 0),
       teardown_limit_(teardown_limit) {
+  if (enabled_) BecomeOwner();
+}
+
+// Threads.
+
+void Engine::TakeOver() {
+  if (owner_.inherited() || !enabled_) NotOwner();
+  ESCROW_CHECK((ring_->setup_flags() & IORING_SETUP_SINGLE_ISSUER) == 0,
+               "TakeOver() of a ring with IORING_SETUP_SINGLE_ISSUER");
+  BecomeOwner();
+}
+
+void Engine::BecomeOwner() {
+  owner_.Claim();
+  starter_ = owner_.identity();
+  // An optimization, and tied to this thread, as the ring is with this flag.
   if ((ring_->setup_flags() & IORING_SETUP_SINGLE_ISSUER) != 0) {
-    owner_ = std::this_thread::get_id();
+    (void)ring_->RegisterRingFd();
+  }
+}
+
+std::error_code Engine::Enable() {
+  ESCROW_CHECK(!owner_.inherited(),
+               "a ring is used by a child process that inherited it");
+  ESCROW_CHECK(!enabled_, "Enable() of a ring that is enabled");
+  if (const std::error_code error = raw::EnableRings(*ring_)) return error;
+  enabled_ = true;
+  BecomeOwner();
+  return mailbox_ == nullptr ? std::error_code() : mailbox_->ChooseWakeup();
+}
+
+void Engine::NotOwner() const noexcept {
+  ESCROW_CHECK(ring_.has_value(), "a ring used in its own destruction");
+  ESCROW_CHECK(!owner_.inherited(),
+               "a ring is used by a child process that inherited it");
+  ESCROW_CHECK(enabled_, "a ring is used before Enable()");
+  ESCROW_CHECK(owner_.IsCurrent(),
+               "a ring is used by a thread that it does not belong to");
+}
+
+void Engine::NotStarter() const noexcept {
+  NotOwner();
+  ESCROW_CHECK(!stopping_, "an operation started on a ring in destruction");
+}
+
+bool Engine::MayLeaveHandle() const noexcept {
+  if (owner_.inherited()) return true;
+  NotOwner();
+  return false;
+}
+
+void Engine::OnThreadEnd() {
+  // Not if it ends inside user code of this ring, without unwinding. What is
+  // left then, or by an error, is met again when the ring ends.
+  if (!reaping_ && !dispatching_ && !discarding_) (void)EndAll();
+  if ((ring_->setup_flags() & IORING_SETUP_SINGLE_ISSUER) != 0) {
+    (void)raw::UnregisterRingFd(*ring_);
   }
 }
 
@@ -73,6 +152,7 @@ void Engine::Refuse(Record& record) noexcept {
 }
 
 bool Engine::MakeRoom(Record& record, unsigned count) {
+  CheckOwner();
   raw::EnterResult submitted = ring_->Submit();
   if ((ring_->setup_flags() & IORING_SETUP_SQPOLL) != 0) {
     // The wait ends when the kernel's thread has taken an entry, which is a
@@ -198,6 +278,7 @@ void Engine::StartSomeUnparked() noexcept {
 // Handles.
 
 void Engine::Drop(Record& record) noexcept {
+  if (LeaveHandle()) return;
   record.attention |= Record::kOrphaned;
   record.attention &= ~Record::kContinued;
   if (record.stage == Record::Stage::kDone) {
@@ -238,6 +319,7 @@ void Engine::Free(Record& record) noexcept {
 
 void Engine::ContinueWith(Record& record, Record::Continuation continuation,
                           void* data, bool handle_stays) noexcept {
+  if (ring_.has_value()) CheckOwner();
   record.continuation = continuation;
   record.continuation_data = data;
   record.attention |= Record::kContinued;
@@ -253,6 +335,7 @@ void Engine::ContinueWith(Record& record, Record::Continuation continuation,
 
 void Engine::DropReady() noexcept {
   ++handles_;  // continuations may own the last one
+  while (!posted_.empty()) (void)posted_.PopFront();
   while (!ready_.empty()) {
     Record& record = ready_.front();
     ready_.pop_front();
@@ -362,8 +445,10 @@ unsigned Engine::ReapSome() {
       continue;
     }
     --in_flight_;
-    record->result.value = cqe.res;
-    record->result.flags = cqe.flags;
+    // Value and flags in one.
+    std::memcpy(static_cast<void*>(&record->result),
+                reinterpret_cast<const std::byte*>(&cqe) + kResultOffset,
+                kResultBytes);
     Settle(*record);
   }
   ring_->Advance(entries);
@@ -431,6 +516,11 @@ void Engine::OnForeignCompletion(Record* record, const io_uring_cqe& cqe) {
     --in_flight_;
     return;
   }
+  if (cqe.user_data == kEvent) {
+    event_polled_ = false;
+    mailbox_->ClearEvent();
+    return;
+  }
   if (OnDeadline(cqe)) return;
   if ((cqe.user_data & Record::kUserDataBit) == 0 && raw_handler_ != nullptr) {
     RawCompletion& copy = raw_ready_.emplace_back();
@@ -457,7 +547,7 @@ raw::EnterResult Engine::Enter(unsigned count,
 }
 
 void Engine::Wait(Record& record) {
-  CheckAlive();
+  CheckOwner();
   ESCROW_CHECK(&Of(record) == this, "Wait() for another ring's operation");
   while (record.stage != Record::Stage::kDone && !record.has_items) {
     if (Reap() > 0) continue;
@@ -490,7 +580,7 @@ void Engine::WaitFailed(Record& record, raw::EnterResult entered) {
 
 std::size_t Engine::WaitAny(const WaitSet& records,
                             std::optional<nanoseconds> limit) {
-  CheckAlive();
+  CheckOwner();
   ESCROW_CHECK(records.count > 0, "a wait for any of no operations");
   const auto start = std::chrono::steady_clock::now();
   for (;;) {
@@ -521,7 +611,7 @@ std::size_t Engine::WaitAny(const WaitSet& records,
 }
 
 Result<unsigned> Engine::Submit() {
-  CheckAlive();
+  CheckOwner();
   BeforeEnter();
   const raw::EnterResult submitted = ring_->Submit();
   if (!submitted) return std::unexpected(submitted.error());
@@ -529,23 +619,70 @@ Result<unsigned> Engine::Submit() {
 }
 
 Result<std::size_t> Engine::Dispatch(std::optional<nanoseconds> limit) {
-  CheckAlive();
   ESCROW_CHECK(!dispatching_, "Dispatch() from inside a callback");
+  CheckOwner();
   Reap();
-  if (!ready_.empty() || !raw_ready_.empty()) {
-    if (ring_->sq_ready() > 0) (void)Submit();
-    return RunReady();
-  }
-  // A raw handler's requests in flight are not counted.
-  if (in_flight_ == 0 && ring_->sq_ready() == 0 && raw_handler_ == nullptr) {
-    return 0;
+  for (;;) {
+    const bool reachable = TakePosted();
+    if (AnythingReady()) {
+      if (ring_->sq_ready() > 0) (void)Submit();
+      return RunReady();
+    }
+    // A raw handler's requests in flight are not counted.
+    const bool idle =
+        in_flight_ == 0 && ring_->sq_ready() == 0 && raw_handler_ == nullptr;
+    if (idle && !reachable) return 0;
+    if (!reachable || limit == nanoseconds(0)) break;
+    // Asleep before the event is polled, which would else count as something
+    // to wait for.
+    if (mailbox_->Sleep(/*needs_remotes=*/idle)) {
+      const std::error_code error = PollEvent();
+      if (!error) break;
+      TakePosted();
+      return std::unexpected(error);
+    }
   }
   const raw::EnterResult entered = Enter(1, limit);
-  if (Reap() == 0 && !entered && entered.error_number() != EINTR &&
-      entered.error_number() != ETIME) {
+  TakePosted();
+  if (Reap() == 0 && !AnythingReady() && !entered &&
+      entered.error_number() != EINTR && entered.error_number() != ETIME) {
     return std::unexpected(entered.error());
   }
   return RunReady();
+}
+
+Result<std::shared_ptr<Mailbox>> Engine::GetMailbox(bool prefer_eventfd) {
+  if (enabled_ || owner_.inherited()) CheckOwner();
+  if (mailbox_ == nullptr) {
+    mailbox_ = std::make_shared<Mailbox>(ring_->get()->ring_fd, kNobody);
+  }
+  if (prefer_eventfd) mailbox_->PreferEventfd();
+  if (enabled_) {
+    if (const auto error = mailbox_->ChooseWakeup()) {
+      return std::unexpected(error);
+    }
+  }
+  return mailbox_;
+}
+
+bool Engine::TakePosted() noexcept {
+  if (mailbox_ == nullptr) return false;
+  PostedList taken = mailbox_->Take();
+  while (!taken.empty()) posted_.PushBack(taken.PopFront());
+  return mailbox_->HasRemotes();
+}
+
+std::error_code Engine::PollEvent() noexcept {
+  if (mailbox_->event_fd() < 0 || event_polled_) return {};
+  const raw::PollAdd poll = {.fd = mailbox_->event_fd(), .events = POLLIN};
+  if (!ring_->TryPush(poll, kEvent)) {
+    if (const auto submitted = ring_->Submit(); !submitted) {
+      return submitted.error();
+    }
+    if (!ring_->TryPush(poll, kEvent)) return {EAGAIN, raw::EnterCategory()};
+  }
+  event_polled_ = true;
+  return {};
 }
 
 std::size_t Engine::RunReady() {
@@ -590,21 +727,52 @@ std::size_t Engine::RunReady() {
     record.continuation(record, Record::Continue::kRun);
     ++count;
   }
+  while (!posted_.empty()) {
+    posted_.PopFront()->Run();
+    ++count;
+  }
   return count;
 }
 
 // The end.
 
 void Engine::Shutdown() {
+  if (owner_.inherited()) {
+    Abandon();
+    return;
+  }
   ESCROW_CHECK(!dispatching_, "a ring destroyed from inside its own callback");
   ESCROW_CHECK(!discarding_,
                "a ring destroyed from inside the destructor of what an "
                "operation on it owned");
-  // Its descriptor is registered with its thread, by an index that means
-  // another ring in any other thread.
-  CheckThread();
+  // One that is disabled is nobody's, as is one whose thread has ended.
+  if (!owner_.IsCurrent() && enabled_ && !owner_.HasEnded()) NotOwner();
+  owner_.Claim();
+  starter_ = nullptr;
   stopping_ = true;
+  if (mailbox_ != nullptr) {
+    PostedList unrun = mailbox_->Close();
+    while (!unrun.empty()) posted_.PushBack(unrun.PopFront());
+  }
+  if (const std::error_code error = EndAll()) Bury(error);
 
+  StartUnparked();
+  while (!parked_.empty()) {
+    Record& record = parked_.front();
+    record.unpark(record, Record::Unpark::kGiveUp);
+  }
+  ring_.reset();
+  owner_.Release();
+  // Not counted before, to cost running rings nothing.
+  ForEach([this](Record& record) {
+    if (record.stage == Record::Stage::kFree || !record.attached()) return;
+    record.attention |= Record::kOutliving;
+    ++handles_;
+  });
+  DropReady();
+}
+
+std::error_code Engine::EndAll() {
   // What the kernel has not seen yet, it never will. Destructors that run here
   // may drop handles, and so take records out of either list.
   ForEach([this](Record& record) {
@@ -628,33 +796,25 @@ void Engine::Shutdown() {
     if (entered) entered = Enter(1, patience);
     Reap();
     if (!entered && !IsTransient(entered.error_number())) {
-      Bury(entered.error());
-      break;
+      return entered.error();
     }
     if (teardown_limit_.count() > 0 &&
         std::chrono::steady_clock::now() - start > teardown_limit_) {
-      Bury(std::make_error_code(std::errc::timed_out));
-      break;
+      return std::make_error_code(std::errc::timed_out);
     }
     if (!entered && entered.error_number() != ETIME) {
       std::this_thread::sleep_for(kNap);
     }
     patience = std::min(patience * 2, milliseconds(100));
   }
+  return {};
+}
 
-  StartUnparked();
-  while (!parked_.empty()) {
-    Record& record = parked_.front();
-    record.unpark(record, Record::Unpark::kGiveUp);
+void Engine::Abandon() noexcept {
+  ring_->CloseInChild();
+  next_abandoned_ = abandoned.load(std::memory_order_relaxed);
+  while (!abandoned.compare_exchange_weak(next_abandoned_, this)) {
   }
-  ring_.reset();
-  // Not counted before, to cost running rings nothing.
-  ForEach([this](Record& record) {
-    if (record.stage == Record::Stage::kFree || !record.attached()) return;
-    record.attention |= Record::kOutliving;
-    ++handles_;
-  });
-  DropReady();
 }
 
 void Engine::Bury(const std::error_code& reason) {

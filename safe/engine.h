@@ -9,11 +9,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <expected>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <system_error>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -25,7 +25,9 @@
 #include "escrow/raw/error.h"
 #include "escrow/raw/op.h"
 #include "escrow/raw/ring.h"
+#include "escrow/safe/mailbox.h"
 #include "escrow/safe/operation.h"
+#include "escrow/safe/owner.h"
 #include "escrow/safe/result.h"
 
 namespace escrow::safe::internal {
@@ -49,7 +51,9 @@ class Engine final : public ownership::RecordPool {
 
   // A record for a new operation, attached to the handle about to be made.
   Record& Begin() {
-    ESCROW_CHECK(!stopping_, "an operation started on a ring in destruction");
+    if (starter_ != t_owner_thread) [[unlikely]] {
+      NotStarter();
+    }
     return Acquire();
   }
 
@@ -146,6 +150,21 @@ class Engine final : public ownership::RecordPool {
 
   Result<unsigned> Submit();
 
+  // Starts a disabled ring, as the calling thread's.
+  std::error_code Enable();
+  // Makes the ring the calling thread's, which its kind must allow.
+  void TakeOver();
+
+  // Where Remotes post. Made at the first call.
+  Result<std::shared_ptr<Mailbox>> GetMailbox(bool prefer_eventfd);
+
+  // Ends the program when the ring is not the calling thread's.
+  void CheckOwner() const noexcept {
+    if (!owner_.IsCurrent()) [[unlikely]] {
+      NotOwner();
+    }
+  }
+
   // Ends everything in flight, gives up the raw ring, and deletes the engine
   // unless handles remain, the last of which does that then.
   void Shutdown();
@@ -161,6 +180,7 @@ class Engine final : public ownership::RecordPool {
   void SetRawHandler(RawHandler handler, void* context) noexcept {
     ESCROW_CHECK(handler == nullptr || raw_handler_ == nullptr,
                  "a second RawAccess to one ring");
+    if (handler != nullptr) CheckOwner();
     raw_handler_ = handler;
     raw_context_ = context;
   }
@@ -170,6 +190,9 @@ class Engine final : public ownership::RecordPool {
   // were taken back.
   static constexpr std::uint64_t kNobody =
       Record::kUserDataBit | Record::kNoIndex;
+  // For the poll of the mailbox's event.
+  static constexpr std::uint64_t kEvent =
+      Record::kUserDataBit | (Record::kNoIndex - 1);
 
   ~Engine() = default;
 
@@ -217,17 +240,17 @@ class Engine final : public ownership::RecordPool {
   void StartSomeUnparked() noexcept;
   void PushPendingCancels() noexcept;
 
-  void CheckAlive() const noexcept {
-    ESCROW_CHECK(ring_.has_value(), "a ring used in its own destruction");
+  // Say what the matter is.
+  void NotOwner() const noexcept;
+  void NotStarter() const noexcept;
+  // For what can be done to a handle when its ring is gone, too. Whether there
+  // is nothing to be done: in a child process everything stays as it is.
+  bool LeaveHandle() const noexcept {
+    return ring_.has_value() && !owner_.IsCurrent() && MayLeaveHandle();
   }
-  void CheckThread() const noexcept {
-    ESCROW_CHECK(
-        owner_ == std::thread::id() || owner_ == std::this_thread::get_id(),
-        "a ring is used by a thread that did not create it");
-  }
+  bool MayLeaveHandle() const noexcept;
   // Has to come before every io_uring_enter(2) but those that make room.
   void BeforeEnter() noexcept {
-    CheckThread();
     StartUnparked();
     RequestPendingCancels();
   }
@@ -258,11 +281,28 @@ class Engine final : public ownership::RecordPool {
     ready_.push_back(record);
   }
   std::size_t RunReady();
+  bool AnythingReady() const noexcept {
+    return !ready_.empty() || !raw_ready_.empty() || !posted_.empty();
+  }
+
+  // Takes what was posted. Whether more can be.
+  bool TakePosted() noexcept;
+  // Has the event of the mailbox end a wait, if it has one. An error of
+  // io_uring_enter(2) when there is no room for that.
+  std::error_code PollEvent() noexcept;
 
   // Takes the record out of every list, ends its content, frees it.
   void Discard(Record& record) noexcept;
   // Destroys the continuations of what is ready, unrun.
   void DropReady() noexcept;
+  void BecomeOwner();
+  // Cancels everything in flight and waits until the kernel is done with it.
+  // The error because of which it is not.
+  std::error_code EndAll();
+  // The owner's thread is about to end.
+  void OnThreadEnd();
+  // Gives up, in a child process, what is the parent's.
+  void Abandon() noexcept;
   void Bury(const std::error_code& reason);
   // When the raw ring is gone, the last handle takes the engine with it.
   void HandleGone() noexcept {
@@ -293,7 +333,16 @@ class Engine final : public ownership::RecordPool {
   RawHandler raw_handler_ = nullptr;
   void* raw_context_ = nullptr;
 
-  std::thread::id owner_;  // of a ring that has IORING_SETUP_SINGLE_ISSUER
+  Owner owner_;  // nobody's while the ring is disabled
+  // The identity of the owner; null when nothing may be started.
+  const void* starter_ = nullptr;
+  bool enabled_ = true;
+
+  std::shared_ptr<Mailbox> mailbox_;  // null without Remotes
+  PostedList posted_;                 // taken from it, to be run
+  bool event_polled_ = false;         // there is an entry for that
+  Engine* next_abandoned_ = nullptr;
+
   std::chrono::milliseconds teardown_limit_;
   bool stopping_ = false;     // Shutdown() has begun
   bool buried_ = false;       // and the kernel kept some records

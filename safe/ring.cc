@@ -25,6 +25,7 @@
 #include "escrow/safe/engine.h"
 #include "escrow/safe/op.h"
 #include "escrow/safe/operation.h"
+#include "escrow/safe/remote.h"
 #include "escrow/safe/result.h"
 
 namespace escrow::safe {
@@ -72,12 +73,13 @@ Result<raw::Ring> CreatePatiently(const raw::RingOptions& options) {
 }
 
 Result<raw::Ring> CreateRaw(const RingOptions& options) {
+  const std::uint32_t disabled = options.disabled ? IORING_SETUP_R_DISABLED : 0;
   raw::RingOptions raw_options = {
       .entries = options.entries,
       .completion_entries = options.completion_entries,
   };
   const std::uint32_t sized =
-      options.completion_entries != 0 ? IORING_SETUP_CQSIZE : 0;
+      disabled | (options.completion_entries != 0 ? IORING_SETUP_CQSIZE : 0);
   if (options.setup_flags.has_value()) {
     if ((*options.setup_flags & kUnsupportedFlags) != 0) {
       return std::unexpected(std::error_code(EINVAL, raw::SetupCategory()));
@@ -215,9 +217,8 @@ Result<Ring> Ring::Create(const RingOptions& options) {
   if ((ring->features() & kNeeded) != kNeeded) {
     return std::unexpected(std::error_code(ENOSYS, raw::SetupCategory()));
   }
-  // An optimization, and tied to this thread, as the ring is with this flag.
-  if ((ring->setup_flags() & IORING_SETUP_SINGLE_ISSUER) != 0) {
-    (void)ring->RegisterRingFd();
+  if (const std::error_code error = ring->DontFork()) {
+    return std::unexpected(error);
   }
   return Ring(new Engine(std::move(*ring), options.teardown_limit,
                          options.in_flight_limit == 0
@@ -356,13 +357,32 @@ Result<Descriptor> Ring::Duplicate() const {
   return Descriptor::Permanent(engine_->ring().get()->ring_fd).Duplicate();
 }
 
-std::size_t Ring::in_flight() const noexcept { return engine_->in_flight(); }
+Result<void> Ring::Enable() {
+  if (const std::error_code error = engine_->Enable()) {
+    return std::unexpected(error);
+  }
+  return {};
+}
+
+void Ring::TakeOver() { engine_->TakeOver(); }
+
+Result<Remote> Ring::CreateRemote(RemoteOptions options) {
+  auto mailbox = engine_->GetMailbox(options.eventfd);
+  if (!mailbox) return std::unexpected(mailbox.error());
+  return Remote(std::move(*mailbox));
+}
+
+std::size_t Ring::in_flight() const noexcept {
+  engine_->CheckOwner();
+  return engine_->in_flight();
+}
 
 std::uint32_t Ring::setup_flags() const noexcept {
   return engine_->ring().setup_flags();
 }
 
 std::uint64_t Ring::unknown_completions() const noexcept {
+  engine_->CheckOwner();
   return engine_->unknown_completions();
 }
 

@@ -19,6 +19,7 @@
 #include "escrow/ownership/record.h"
 #include "escrow/safe/op.h"
 #include "escrow/safe/operation.h"
+#include "escrow/safe/remote.h"
 #include "escrow/safe/result.h"
 #include "escrow/safe/stream.h"
 
@@ -62,6 +63,11 @@ struct RingOptions {
   // its buffer back. A stream (stream.h) counts for one, and cancelling for
   // none. 0: no limit.
   std::size_t in_flight_limit = 0;
+
+  // Have the ring start with Enable(), and not before: to create it in one
+  // thread and use it in another. Until then it may be moved, destroyed, and
+  // be given Remotes.
+  bool disabled = false;
 
   // How long the destructor waits for operations that the kernel does not end
   // although they are cancelled (a disk or a network file system that hangs).
@@ -139,10 +145,26 @@ enum class SyncMode : std::uint8_t {
   kData,  // fdatasync(2)
 };
 
-// Owns an io_uring instance and the operations in flight on it. Belongs to the
-// thread that creates it: every member is called there, and so is the
-// destructor. Movable; a moved-from ring may only be
-// destroyed or assigned to.
+// Owns an io_uring instance and the operations in flight on it. Movable; a
+// moved-from ring may only be destroyed or assigned to.
+//
+// Belongs to the thread that creates it or, if it is created disabled, enables
+// it: every member is called there, unless it says otherwise, and so is the
+// destructor, while that thread is there. What else happens in another thread
+// ends the program with a message. Other threads hand over work (CreateRemote).
+//
+// When its thread ends first, what is in flight is cancelled, and the end waits
+// for the kernel, as the destructor does. Any thread may then destroy the ring,
+// and find the outcomes, once it knows of that end (std::thread::join()).
+// Callbacks not called by then are not. A thread's end is that of
+// std::thread or pthread_exit(3); when the process exits, the kernel ends what
+// is in flight.
+//
+// A child process that fork(2) makes shares nothing with the parent's rings. It
+// may destroy them and their handles, which closes a descriptor and leaves in
+// place, never to be freed, what the operations own. Every other use ends the
+// child with a message; or with SIGSEGV, if it was made around fork(2), by
+// _Fork(3) or clone(2).
 //
 // Starting an operation costs no system call: Wait(), Dispatch() and Submit()
 // submit all that was started. A start can fail only with the queue full and
@@ -323,11 +345,12 @@ class Ring {
   }
 
   // Submits, waits for a completion unless some are there, and runs the
-  // callbacks and coroutines that are ready: their number. Returns 0 at once
-  // when nothing is in flight, and may return 0 when a signal or a completion
-  // without a continuation ends the wait. With a `limit`, waits that long at
-  // most; with a limit of 0, not at all. Errors are those of io_uring_enter(2);
-  // nothing is lost by one. Not from inside a callback.
+  // callbacks and coroutines that are ready, and what was posted by Remotes:
+  // their number. Returns 0 at once when nothing is in flight and there is no
+  // Remote, and may return 0 when a signal, the end of the last Remote or a
+  // completion without a continuation ends the wait. With a `limit`, waits that
+  // long at most; with a limit of 0, not at all. Errors are those of
+  // io_uring_enter(2); nothing is lost by one. Not from inside a callback.
   Result<std::size_t> Dispatch();
   Result<std::size_t> Dispatch(std::chrono::nanoseconds limit);
 
@@ -342,10 +365,30 @@ class Ring {
   // after the Ring is gone goes nowhere.
   Result<ownership::Descriptor> Duplicate() const;
 
+  // Starts a ring that was created disabled. From here on it belongs to the
+  // calling thread, which may be any. Errors: those of io_uring_register(2),
+  // after which it is still disabled; and, if it has Remotes, those of
+  // CreateRemote(), after which it is not.
+  Result<void> Enable();
+
+  // Makes the ring the calling thread's, which may be any: for rings that were
+  // created with `setup_flags` without IORING_SETUP_SINGLE_ISSUER. The thread
+  // it belonged to, if it is still there, uses it and its handles no more.
+  //
+  // What that thread started goes on, but for most of it not beyond its end:
+  // then operations that have to wait for something end when it happens, with
+  // operation_canceled and nothing transferred, and those that a worker runs
+  // are interrupted. Cancel them to have them end earlier.
+  void TakeOver();
+
+  // A way for other threads to have work done in the ring's (remote.h). Errors:
+  // those of eventfd(2).
+  Result<Remote> CreateRemote(RemoteOptions options = {});
+
   // Operations that the kernel has, or will have with the next submit.
   std::size_t in_flight() const noexcept;
 
-  // IORING_SETUP_* in force.
+  // IORING_SETUP_* in force. For any thread.
   std::uint32_t setup_flags() const noexcept;
 
   // Completions for operations that do not exist (any more), which were

@@ -1065,13 +1065,13 @@ TEST(SafeRingDeathTest, MisuseIsNamed) {
           (void)ring.Wait(ring.Timeout(milliseconds(1)));
         }).join();
       },
-      "used by a thread that did not create it");
+      "used by a thread that it does not belong to");
   EXPECT_DEATH(
       {
         std::optional<Ring> ring(BestRing());
         std::thread([&] { ring.reset(); }).join();
       },
-      "used by a thread that did not create it");
+      "used by a thread that it does not belong to");
   EXPECT_DEATH(
       {
         Ring ring = BestRing();

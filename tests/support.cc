@@ -135,6 +135,8 @@ void MakeEnterFail(int error, int to_submit) {
 
 void MakeSetupFail(int error) { FailCall(SYS_io_uring_setup, error); }
 
+void MakeEventfdFail(int error) { FailCall(SYS_eventfd2, error); }
+
 void MakeRegisterFail(int error, unsigned opcode) {
   FailCallWithSecondArgument(SYS_io_uring_register, opcode, error);
 }

@@ -52,6 +52,8 @@ int OpenDescriptors();
 void MakeEnterFail(int error, int to_submit = -1);
 // Likewise for every io_uring_setup(2).
 void MakeSetupFail(int error);
+// Likewise for every eventfd(2).
+void MakeEventfdFail(int error);
 // Likewise for io_uring_register(2), with operation `opcode`.
 void MakeRegisterFail(int error, unsigned opcode);
 
