@@ -382,10 +382,32 @@ inline int SendFlags(int flags) {
   return flags | MSG_NOSIGNAL;
 }
 
+// The same where the kernel looks up descriptors only, and would take the
+// number of a slot for that of one.
+inline int NumberOf(const ownership::DescriptorShare& file) {
+  ESCROW_CHECK(!file.is_slot(),
+               "an operation that needs a descriptor, on a registered file");
+  return file.number();
+}
+
 // The kernel transfers less than 2 GiB at a time, page-aligned.
 inline std::uint32_t TransferLength(std::size_t size) {
   constexpr std::size_t kMost = 0x7fff'f000;
   return static_cast<std::uint32_t>(std::min(size, kMost));
+}
+
+// A raw::Read or raw::Write on record.file, all of `size` if that may be.
+// `flags` are RWF_*.
+template <typename RawOp, typename Data>
+void StartTransfer(ownership::Record& record, Data* data, std::size_t size,
+                   std::uint64_t offset, int flags = 0) {
+  Engine::Of(record).Start(record,
+                           RawOp{.fd = FdOf(record.file),
+                                 .buffer = data,
+                                 .length = TransferLength(size),
+                                 .offset = offset,
+                                 .rw_flags = flags},
+                           record.sqe_flags);
 }
 
 // The kernel takes no negative ones: what is past is now.

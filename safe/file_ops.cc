@@ -1,7 +1,12 @@
 #include "escrow/safe/file_ops.h"
 
 #include <fcntl.h>
+#include <liburing.h>
+#include <sys/stat.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <string>
 #include <utility>
 
 #include "escrow/ownership/descriptor.h"
@@ -9,17 +14,61 @@
 #include "escrow/raw/ops.h"
 #include "escrow/safe/engine.h"
 #include "escrow/safe/op.h"
+#include "escrow/safe/result.h"
 
 namespace escrow::safe {
 namespace {
 
 using internal::Engine;
 using internal::FdOf;
+using internal::NumberOf;
 using ownership::Descriptor;
 using ownership::RawResult;
 using ownership::Record;
 
+static_assert(kCurrentPosition == raw::kCurrentPosition);
+
 }  // namespace
+
+void Sync::Start(Record& record) {
+  record.Hold(std::move(file).Take());
+  Engine::Of(record).Start(
+      record,
+      raw::Fsync{.fd = FdOf(record.file),
+                 .offset = offset,
+                 .length = length,
+                 .flags = mode == SyncMode::kData ? IORING_FSYNC_DATASYNC : 0u},
+      record.sqe_flags);
+}
+
+void StatFile::Start(Record& record) {
+  record.Hold(std::move(file).Take());
+  Engine::Of(record).Start(record,
+                           raw::Statx{.directory = NumberOf(record.file),
+                                      .path = "",
+                                      .flags = flags | AT_EMPTY_PATH,
+                                      .mask = mask,
+                                      .result = &status.value},
+                           record.sqe_flags);
+}
+
+Result<struct ::statx> StatFile::Take(const RawResult& result) && {
+  if (!result.ok()) return internal::Failure(result);
+  return status.value;
+}
+
+void SetFileXattr::Start(Record& record) {
+  if (internal::RefuseNul<raw::FsetXattr>(record, name)) return;
+  record.Hold(std::move(file).Take());
+  Engine::Of(record).Start(
+      record,
+      raw::FsetXattr{.fd = FdOf(record.file),
+                     .name = name.c_str(),
+                     .value = value.data(),
+                     .length = internal::TransferLength(value.size()),
+                     .flags = flags},
+      record.sqe_flags);
+}
 
 void SyncRange::Start(Record& record) {
   record.Hold(std::move(file).Take());
@@ -100,4 +149,31 @@ void Pipe::Discard(const RawResult& result) noexcept {
   (void)Descriptor::Adopt(numbers.value.ends[1]);
 }
 
+namespace internal {
+
+void StartRead(Record& record, File file, std::byte* data, std::size_t size,
+               std::uint64_t offset, int flags) {
+  record.Hold(std::move(file).Take());
+  StartTransfer<raw::Read>(record, data, size, offset, flags);
+}
+
+void StartWrite(Record& record, File file, const std::byte* data,
+                std::size_t size, std::uint64_t offset, int flags) {
+  record.Hold(std::move(file).Take());
+  StartTransfer<raw::Write>(record, data, size, offset, flags);
+}
+
+void StartGetFileXattr(Record& record, File file, const std::string& name,
+                       std::byte* value, std::size_t size) {
+  if (RefuseNul<raw::FgetXattr>(record, name)) return;
+  record.Hold(std::move(file).Take());
+  Engine::Of(record).Start(record,
+                           raw::FgetXattr{.fd = FdOf(record.file),
+                                          .name = name.c_str(),
+                                          .value = value,
+                                          .length = TransferLength(size)},
+                           record.sqe_flags);
+}
+
+}  // namespace internal
 }  // namespace escrow::safe

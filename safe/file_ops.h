@@ -1,10 +1,15 @@
 #ifndef ESCROW_SAFE_FILE_OPS_H_
 #define ESCROW_SAFE_FILE_OPS_H_
 
+#include <sys/stat.h>
+
 #include <cstddef>
 #include <cstdint>
+#include <string>
+#include <utility>
 
 #include "escrow/ownership/descriptor.h"
+#include "escrow/ownership/memory.h"
 #include "escrow/ownership/record.h"
 #include "escrow/safe/op.h"
 #include "escrow/safe/result.h"
@@ -12,6 +17,129 @@
 // Operations on open files, for Ring::Start().
 
 namespace escrow::safe {
+
+// As an offset: use and advance the file's own position. For pipes and
+// terminals.
+inline constexpr std::uint64_t kCurrentPosition = ~std::uint64_t{0};
+
+namespace internal {
+
+void StartRead(ownership::Record& record, File file, std::byte* data,
+               std::size_t size, std::uint64_t offset, int flags);
+void StartWrite(ownership::Record& record, File file, const std::byte* data,
+                std::size_t size, std::uint64_t offset, int flags);
+void StartGetFileXattr(ownership::Record& record, File file,
+                       const std::string& name, std::byte* value,
+                       std::size_t size);
+
+}  // namespace internal
+
+// Ring::Read() with the flags of preadv2(2).
+template <ownership::Writable B>
+struct Read {
+  File file;
+  B buffer;
+  std::uint64_t offset = kCurrentPosition;  // bytes
+  int flags = 0;                            // RWF_*
+
+  using Outcome = Transfer<B>;
+  void Start(ownership::Record& record) {
+    internal::StartRead(record, std::move(file),
+                        ownership::OwnedMemory<B>::Data(buffer),
+                        ownership::OwnedMemory<B>::Size(buffer), offset, flags);
+  }
+  Outcome Take(const ownership::RawResult& result) && {
+    return internal::TakeTransfer(result, buffer);
+  }
+  void Discard(const ownership::RawResult&) noexcept {}
+};
+
+// Ring::Write() with the flags of pwritev2(2).
+template <ownership::Readable B>
+struct Write {
+  File file;
+  B buffer;
+  std::uint64_t offset = kCurrentPosition;  // bytes
+  int flags = 0;                            // RWF_*
+
+  using Outcome = Transfer<B>;
+  void Start(ownership::Record& record) {
+    internal::StartWrite(
+        record, std::move(file), ownership::OwnedMemory<B>::Data(buffer),
+        ownership::OwnedMemory<B>::Size(buffer), offset, flags);
+  }
+  Outcome Take(const ownership::RawResult& result) && {
+    return internal::TakeTransfer(result, buffer);
+  }
+  void Discard(const ownership::RawResult&) noexcept {}
+};
+
+enum class SyncMode : std::uint8_t {
+  kAll,   // fsync(2)
+  kData,  // fdatasync(2)
+};
+
+// fsync(2) or fdatasync(2), of a range if the file system can do that. Covers
+// the writes that are done when it is started, not those in flight.
+struct Sync {
+  File file;
+  SyncMode mode = SyncMode::kAll;
+  std::uint64_t offset = 0;  // bytes
+  std::uint32_t length = 0;  // bytes; 0: to the end of the file
+
+  static constexpr bool kStopsChain = false;
+  using Outcome = Result<void>;
+  void Start(ownership::Record& record);
+};
+
+// statx(2) of an open file. Stat in path_ops.h is that of a path.
+struct StatFile {
+  File file;
+  int flags = 0;                      // AT_STATX_*
+  unsigned mask = STATX_BASIC_STATS;  // STATX_*, what is asked for
+
+  KernelRoom<struct ::statx> status = KernelRoom<struct ::statx>();
+
+  static constexpr bool kStopsChain = false;
+  using Outcome = Result<struct ::statx>;
+  void Start(ownership::Record& record);
+  Outcome Take(const ownership::RawResult& result) &&;
+  void Discard(const ownership::RawResult&) noexcept {}
+};
+
+// fgetxattr(2). Bytes of the attribute, in the front of `value`;
+// result_out_of_range if they are more than that has. If that is empty: how
+// many they are. A name with a NUL inside is refused with invalid_argument.
+template <ownership::Writable B>
+struct GetFileXattr {
+  File file;
+  std::string name;
+  B value;
+
+  static constexpr bool kStopsChain = false;
+  using Outcome = Transfer<B>;
+  void Start(ownership::Record& record) {
+    internal::StartGetFileXattr(record, std::move(file), name,
+                                ownership::OwnedMemory<B>::Data(value),
+                                ownership::OwnedMemory<B>::Size(value));
+  }
+  Outcome Take(const ownership::RawResult& result) && {
+    return internal::TakeTransfer(result, value);
+  }
+  void Discard(const ownership::RawResult&) noexcept {}
+};
+
+// fsetxattr(2). A name with a NUL inside is refused with invalid_argument.
+struct SetFileXattr {
+  File file;
+  std::string name;
+  std::string value;
+  int flags = 0;  // XATTR_CREATE, XATTR_REPLACE
+
+  static constexpr bool kStopsChain = false;
+  using Outcome = Result<void>;
+  void Start(ownership::Record& record);
+};
 
 // sync_file_range(2).
 struct SyncRange {

@@ -125,6 +125,12 @@ struct UsualOutcome<Result<ownership::Descriptor>> {
   }
 };
 
+// The outcome of an op that owns `buffer`.
+template <typename B>
+Transfer<B> TakeTransfer(const ownership::RawResult& result, B& buffer) {
+  return {UsualOutcome<Result<std::size_t>>::Take(result), std::move(buffer)};
+}
+
 // An op as the content of a record.
 template <typename Op>
 struct OpContent {

@@ -45,8 +45,8 @@ template <typename Callback, typename Outcome>
 void Deliver(Callback& callback, Outcome outcome) {
   callback(std::move(outcome));
 }
-template <typename Callback, typename B>
-void Deliver(Callback& callback, Transfer<B> outcome) {
+template <typename Callback, typename B, typename T>
+void Deliver(Callback& callback, Transfer<B, T> outcome) {
   callback(std::move(outcome.result), std::move(outcome.buffer));
 }
 
@@ -59,8 +59,8 @@ void Deliver(Callback& callback, Transfer<B> outcome) {
 //   auto outcome = co_await std::move(operation);       // in any coroutine
 //   std::move(operation).Then([](auto... outcome) {});  // from Dispatch()
 //
-// `Outcome` is a Transfer<B> for what has a buffer and a Result<T> for the
-// rest. The operation is submitted with the ring's next Wait(), Dispatch() or
+// `Outcome` is a Transfer for what has a buffer and a Result<T> for the rest.
+// The operation is submitted with the ring's next Wait(), Dispatch() or
 // Submit().
 //
 // Dropping the handle (also with the coroutine that awaits it) cancels the

@@ -2,8 +2,8 @@
 
 #include <fcntl.h>
 #include <liburing.h>
+#include <sys/stat.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -110,24 +110,21 @@ void Link::Start(Record& record) {
                            record.sqe_flags);
 }
 
-void GetXattr::Start(Record& record) {
-  if (internal::RefuseNul<raw::GetXattr>(record, path, name)) return;
-  value.value.resize(limit);
-  Engine::Of(record).Start(
-      record,
-      raw::GetXattr{.path = path.c_str(),
-                    .name = name.c_str(),
-                    .value = value.value.data(),
-                    .length = static_cast<std::uint32_t>(limit)},
-      record.sqe_flags);
+void Stat::Start(Record& record) {
+  if (internal::RefuseNul<raw::Statx>(record, path)) return;
+  const int from = Hold(record, std::move(directory));
+  Engine::Of(record).Start(record,
+                           raw::Statx{.directory = from,
+                                      .path = path.c_str(),
+                                      .flags = flags,
+                                      .mask = mask,
+                                      .result = &status.value},
+                           record.sqe_flags);
 }
 
-Result<std::string> GetXattr::Take(const RawResult& result) && {
+Result<struct ::statx> Stat::Take(const RawResult& result) && {
   if (!result.ok()) return internal::Failure(result);
-  // A limit of 0 asks for the size only.
-  value.value.resize(
-      std::min(static_cast<std::size_t>(result.value), value.value.size()));
-  return std::move(value.value);
+  return status.value;
 }
 
 void SetXattr::Start(Record& record) {
@@ -137,9 +134,24 @@ void SetXattr::Start(Record& record) {
       raw::SetXattr{.path = path.c_str(),
                     .name = name.c_str(),
                     .value = value.data(),
-                    .length = static_cast<std::uint32_t>(value.size()),
+                    .length = internal::TransferLength(value.size()),
                     .flags = flags},
       record.sqe_flags);
 }
 
+namespace internal {
+
+void StartGetXattr(Record& record, const std::string& path,
+                   const std::string& name, std::byte* value,
+                   std::size_t size) {
+  if (RefuseNul<raw::GetXattr>(record, path, name)) return;
+  Engine::Of(record).Start(record,
+                           raw::GetXattr{.path = path.c_str(),
+                                         .name = name.c_str(),
+                                         .value = value,
+                                         .length = TransferLength(size)},
+                           record.sqe_flags);
+}
+
+}  // namespace internal
 }  // namespace escrow::safe

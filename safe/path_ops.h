@@ -9,6 +9,7 @@
 #include <string>
 
 #include "escrow/ownership/descriptor.h"
+#include "escrow/ownership/memory.h"
 #include "escrow/ownership/record.h"
 #include "escrow/safe/op.h"
 #include "escrow/safe/result.h"
@@ -97,18 +98,48 @@ struct Link {
   void Start(ownership::Record& record);
 };
 
-// getxattr(2).
+// statx(2). StatFile in file_ops.h is that of an open file.
+struct Stat {
+  Directory directory = {};
+  std::string path;
+  int flags = 0;                      // AT_*
+  unsigned mask = STATX_BASIC_STATS;  // STATX_*, what is asked for
+
+  KernelRoom<struct ::statx> status = KernelRoom<struct ::statx>();
+
+  static constexpr bool kStopsChain = false;
+  using Outcome = Result<struct ::statx>;
+  void Start(ownership::Record& record);
+  Outcome Take(const ownership::RawResult& result) &&;
+  void Discard(const ownership::RawResult&) noexcept {}
+};
+
+namespace internal {
+
+void StartGetXattr(ownership::Record& record, const std::string& path,
+                   const std::string& name, std::byte* value, std::size_t size);
+
+}  // namespace internal
+
+// getxattr(2). Bytes of the attribute, in the front of `value`;
+// result_out_of_range if they are more than that has. If that is empty: how
+// many they are.
+template <ownership::Writable B>
 struct GetXattr {
   std::string path;
   std::string name;
-  std::size_t limit = 65536;  // bytes; result_out_of_range if it has more
-
-  KernelRoom<std::string> value = KernelRoom<std::string>();
+  B value;
 
   static constexpr bool kStopsChain = false;
-  using Outcome = Result<std::string>;
-  void Start(ownership::Record& record);
-  Outcome Take(const ownership::RawResult& result) &&;
+  using Outcome = Transfer<B>;
+  void Start(ownership::Record& record) {
+    internal::StartGetXattr(record, path, name,
+                            ownership::OwnedMemory<B>::Data(value),
+                            ownership::OwnedMemory<B>::Size(value));
+  }
+  Outcome Take(const ownership::RawResult& result) && {
+    return internal::TakeTransfer(result, value);
+  }
   void Discard(const ownership::RawResult&) noexcept {}
 };
 

@@ -13,12 +13,13 @@ template <typename T>
 using Result = std::expected<T, std::error_code>;
 
 // What became of an operation with a buffer: the number of bytes transferred,
-// which may be less than asked for, and the buffer, on success and on error.
+// which may be less than asked for, or whatever else `T` is; and the buffer, on
+// success and on error.
 //
 //   auto [result, buffer] = ring.Wait(ring.Read(file, std::move(buffer), 0));
-template <typename B>
+template <typename B, typename T = std::size_t>
 struct Transfer {
-  Result<std::size_t> result;
+  Result<T> result;
   B buffer;
 };
 

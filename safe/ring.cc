@@ -23,10 +23,13 @@
 #include "escrow/raw/ops.h"
 #include "escrow/raw/ring.h"
 #include "escrow/safe/engine.h"
+#include "escrow/safe/file_ops.h"
 #include "escrow/safe/op.h"
 #include "escrow/safe/operation.h"
+#include "escrow/safe/path_ops.h"
 #include "escrow/safe/remote.h"
 #include "escrow/safe/result.h"
+#include "escrow/safe/wait_ops.h"
 
 namespace escrow::safe {
 namespace {
@@ -36,8 +39,6 @@ using internal::FdOf;
 using ownership::Descriptor;
 using ownership::RawResult;
 using ownership::Record;
-
-static_assert(kCurrentPosition == raw::kCurrentPosition);
 
 // Setup.
 
@@ -142,27 +143,6 @@ struct CloseContent {
   }
 };
 
-struct StatxContent {
-  std::string path;
-  struct ::statx status = {};
-
-  Result<struct ::statx> Take(const RawResult& result) && {
-    if (!result.ok()) return std::unexpected(result.error());
-    return status;
-  }
-  void Discard(const RawResult&) noexcept {}
-};
-
-struct TimeoutContent {
-  __kernel_timespec duration;
-
-  Result<void> Take(const RawResult& result) && {
-    if (result.value == -ETIME) return {};
-    return ToResult(result);
-  }
-  void Discard(const RawResult&) noexcept {}
-};
-
 void StartClose(Record& record) {
   const Descriptor& file = record.content<CloseContent>().file;
   Engine::Of(record).Start(record, raw::Close{.fd = file.number()}, 0);
@@ -231,15 +211,7 @@ Ring::~Ring() {
 }
 
 Operation<Result<void>> Ring::Fsync(const Descriptor& file, SyncMode mode) {
-  Record& record = engine_->Begin();
-  record.Hold(file.Share());
-  record.Emplace<NoContent>();
-  engine_->Start(
-      record,
-      raw::Fsync{.fd = file.number(),
-                 .flags = mode == SyncMode::kData ? IORING_FSYNC_DATASYNC : 0u},
-      0);
-  return Operation<Result<void>>(record);
+  return Start(Sync{.file = file, .mode = mode});
 }
 
 Operation<Result<Descriptor>> Ring::Open(std::string path, int flags,
@@ -277,40 +249,18 @@ Operation<Result<void>> Ring::Close(Descriptor file) {
 
 Operation<Result<struct ::statx>> Ring::Statx(std::string path,
                                               StatOptions options) {
-  Record& record = engine_->Begin();
-  auto& content = record.Emplace<StatxContent>(std::move(path));
-  if (!internal::RefuseNul<raw::Statx>(record, content.path)) {
-    engine_->Start(record,
-                   raw::Statx{.path = content.path.c_str(),
-                              .flags = options.flags,
-                              .mask = options.mask,
-                              .result = &content.status},
-                   0);
-  }
-  return Operation<Result<struct ::statx>>(record);
+  return Start(Stat{
+      .path = std::move(path), .flags = options.flags, .mask = options.mask});
 }
 
 Operation<Result<struct ::statx>> Ring::Statx(const Descriptor& file,
                                               StatOptions options) {
-  Record& record = engine_->Begin();
-  record.Hold(file.Share());
-  auto& content = record.Emplace<StatxContent>();
-  engine_->Start(record,
-                 raw::Statx{.directory = file.number(),
-                            .path = content.path.c_str(),
-                            .flags = options.flags | AT_EMPTY_PATH,
-                            .mask = options.mask,
-                            .result = &content.status},
-                 0);
-  return Operation<Result<struct ::statx>>(record);
+  return Start(
+      StatFile{.file = file, .flags = options.flags, .mask = options.mask});
 }
 
 Operation<Result<void>> Ring::Timeout(std::chrono::nanoseconds duration) {
-  Record& record = engine_->Begin();
-  const auto& content =
-      record.Emplace<TimeoutContent>(internal::ToTimespec(duration));
-  engine_->Start(record, raw::Timeout{.duration = &content.duration}, 0);
-  return Operation<Result<void>>(record);
+  return Start(safe::Timeout{.time = duration});
 }
 
 Operation<Result<void>> Ring::Nop() {
@@ -447,26 +397,14 @@ void ChainStart::Finish() {
 
 void StartRead(Record& record, std::byte* data, std::size_t size,
                std::uint64_t offset, StartOptions options) {
-  StartWith(options, record, [&] {
-    Engine::Of(record).Start(record,
-                             raw::Read{.fd = FdOf(record.file),
-                                       .buffer = data,
-                                       .length = TransferLength(size),
-                                       .offset = offset},
-                             record.sqe_flags);
-  });
+  StartWith(options, record,
+            [&] { StartTransfer<raw::Read>(record, data, size, offset); });
 }
 
 void StartWrite(Record& record, const std::byte* data, std::size_t size,
                 std::uint64_t offset, StartOptions options) {
-  StartWith(options, record, [&] {
-    Engine::Of(record).Start(record,
-                             raw::Write{.fd = FdOf(record.file),
-                                        .buffer = data,
-                                        .length = TransferLength(size),
-                                        .offset = offset},
-                             record.sqe_flags);
-  });
+  StartWith(options, record,
+            [&] { StartTransfer<raw::Write>(record, data, size, offset); });
 }
 
 }  // namespace internal

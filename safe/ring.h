@@ -17,6 +17,7 @@
 #include "escrow/ownership/descriptor.h"
 #include "escrow/ownership/memory.h"
 #include "escrow/ownership/record.h"
+#include "escrow/safe/file_ops.h"
 #include "escrow/safe/op.h"
 #include "escrow/safe/operation.h"
 #include "escrow/safe/remote.h"
@@ -76,10 +77,6 @@ struct RingOptions {
   std::chrono::milliseconds teardown_limit{0};
 };
 
-// As an offset: use and advance the file's own position. For pipes and
-// terminals.
-inline constexpr std::uint64_t kCurrentPosition = ~std::uint64_t{0};
-
 struct StartOptions {
   // Have a kernel worker thread do it from the start, instead of trying without
   // blocking first (IOSQE_ASYNC).
@@ -138,11 +135,6 @@ internal::ChainOf<internal::OnError::kGoOn, Members...> HardChain(
 struct StatOptions {
   int flags = 0;                      // AT_*, for paths
   unsigned mask = STATX_BASIC_STATS;  // STATX_*, what is asked for
-};
-
-enum class SyncMode : std::uint8_t {
-  kAll,   // fsync(2)
-  kData,  // fdatasync(2)
 };
 
 // Owns an io_uring instance and the operations in flight on it. Movable; a

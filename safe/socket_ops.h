@@ -93,11 +93,6 @@ void StartSend(ownership::Record& record, File socket, const std::byte* data,
 void StartReceive(ownership::Record& record, File socket, std::byte* data,
                   std::size_t size, int flags);
 
-template <typename B>
-Transfer<B> TakeTransfer(const ownership::RawResult& result, B& buffer) {
-  return {UsualOutcome<Result<std::size_t>>::Take(result), std::move(buffer)};
-}
-
 }  // namespace internal
 
 // send(2) of the whole of `buffer`, or sendto(2) if there is an address. May

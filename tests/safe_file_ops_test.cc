@@ -2,28 +2,302 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstddef>
+#include <cstdlib>
+#include <cstring>
 #include <filesystem>
+#include <span>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
+#include <vector>
 
+#include "escrow/ownership/buffer.h"
 #include "escrow/ownership/descriptor.h"
+#include "escrow/ownership/mapping.h"
+#include "escrow/ownership/memory.h"
 #include "escrow/ownership/record.h"
 #include "escrow/safe/file_ops.h"
+#include "escrow/safe/mapping_ops.h"
 #include "escrow/safe/op.h"
 #include "escrow/safe/path_ops.h"
 #include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
+#include "escrow/safe/vector_ops.h"
 #include "tests/safe_op_cases.h"
 #include "tests/safe_world.h"
 #include "tests/support.h"
 
 namespace escrow::safe::cases {
 namespace {
+
+struct ReadCase {
+  World world;
+  Ends pipe;
+  static constexpr const char* kName = "Read";
+  static constexpr const char* kCall = "read";
+
+  auto Good() {
+    return Read<std::string>{
+        .file = world.OpenFile(), .buffer = "....", .offset = 3};
+  }
+  void Expect(Transfer<std::string> read) {
+    EXPECT_EQ(*read.result, 4u);
+    EXPECT_EQ(read.buffer, "3456");
+  }
+  auto Short() {
+    return Read<std::string>{
+        .file = world.OpenFile(), .buffer = "....", .offset = 8};
+  }
+  void ExpectShort(Transfer<std::string> read) {
+    EXPECT_EQ(*read.result, 2u);
+    EXPECT_EQ(read.buffer, "89..");
+  }
+  auto Waits() {
+    return Read<std::string>{.file = pipe.read, .buffer = "...."};
+  }
+  void EndWait() { EXPECT_EQ(::write(pipe.write.number(), "abc", 3), 3); }
+  void ExpectWaited(Transfer<std::string> read) {
+    EXPECT_EQ(*read.result, 3u);
+    EXPECT_EQ(read.buffer, "abc.");
+  }
+  auto Bad() {
+    return Read<std::string>{
+        .file = world.OpenFile(), .buffer = "....", .flags = 1 << 30};
+  }
+  static constexpr int kError = EOPNOTSUPP;
+};
+
+struct WriteCase {
+  World world;
+  Ends pipe;
+  static constexpr const char* kName = "Write";
+  static constexpr const char* kCall = "write";
+
+  // The flag has it ignore the offset.
+  auto Good() {
+    return Write<std::string>{.file = world.OpenFile(),
+                              .buffer = "abc",
+                              .offset = 0,
+                              .flags = RWF_APPEND};
+  }
+  void Expect(Transfer<std::string> written) {
+    EXPECT_EQ(*written.result, 3u);
+    EXPECT_EQ(written.buffer, "abc");
+    EXPECT_EQ(world.Content("file"), "0123456789abc");
+  }
+  auto Waits() {
+    pipe.Fill();
+    return Write<std::string>{.file = pipe.write, .buffer = "abc"};
+  }
+  void EndWait() { pipe.Drain(); }
+  void ExpectWaited(Transfer<std::string> written) {
+    EXPECT_EQ(*written.result, 3u);
+    EXPECT_EQ(pipe.Content(), "abc");
+  }
+  auto Bad() {
+    return Write<std::string>{.file = world.OpenDirectory(), .buffer = "abc"};
+  }
+  static constexpr int kError = EBADF;
+};
+
+using Strings = std::array<std::string, 3>;
+
+struct ReadVectorCase {
+  World world;
+  Ends pipe;
+  static constexpr const char* kName = "ReadVector";
+  static constexpr const char* kCall = "readv";
+
+  auto Good() {
+    return ReadVector<Strings>{
+        .file = world.OpenFile(), .buffers = {"..", "", "..."}, .offset = 1};
+  }
+  void Expect(Transfer<Strings> read) {
+    EXPECT_EQ(*read.result, 5u);
+    EXPECT_EQ(read.buffer, (Strings{"12", "", "345"}));
+  }
+  auto Short() {
+    return ReadVector<Strings>{
+        .file = world.OpenFile(), .buffers = {"..", "..", ".."}, .offset = 7};
+  }
+  void ExpectShort(Transfer<Strings> read) {
+    EXPECT_EQ(*read.result, 3u);
+    EXPECT_EQ(read.buffer, (Strings{"78", "9.", ".."}));
+  }
+  auto Waits() {
+    return ReadVector<Strings>{.file = pipe.read, .buffers = {".", ".", "."}};
+  }
+  void EndWait() { EXPECT_EQ(::write(pipe.write.number(), "ab", 2), 2); }
+  void ExpectWaited(Transfer<Strings> read) {
+    EXPECT_EQ(*read.result, 2u);
+    EXPECT_EQ(read.buffer, (Strings{"a", "b", "."}));
+  }
+  auto Bad() {
+    return ReadVector<Strings>{.file = world.OpenDirectory(),
+                               .buffers = {".", ".", "."}};
+  }
+  static constexpr int kError = EISDIR;
+};
+
+struct WriteVectorCase {
+  World world;
+  Ends pipe;
+  static constexpr const char* kName = "WriteVector";
+  static constexpr const char* kCall = "writev";
+
+  auto Good() {
+    return WriteVector<std::vector<std::string>>{
+        .file = world.OpenFile(), .buffers = {"ab", "", "cde"}, .offset = 8};
+  }
+  void Expect(Transfer<std::vector<std::string>> written) {
+    EXPECT_EQ(*written.result, 5u);
+    EXPECT_EQ(written.buffer, (std::vector<std::string>{"ab", "", "cde"}));
+    EXPECT_EQ(world.Content("file"), "01234567abcde");
+  }
+  auto Waits() {
+    pipe.Fill();
+    return WriteVector<Strings>{.file = pipe.write, .buffers = {"a", "b", "c"}};
+  }
+  void EndWait() { pipe.Drain(); }
+  void ExpectWaited(Transfer<Strings> written) {
+    EXPECT_EQ(*written.result, 3u);
+    EXPECT_EQ(pipe.Content(), "abc");
+  }
+  auto Bad() {
+    return WriteVector<std::vector<std::string>>{.file = world.OpenDirectory(),
+                                                 .buffers = {"a", "b"}};
+  }
+  static constexpr int kError = EBADF;
+};
+
+struct SyncCase {
+  World world;
+  Ends pipe;
+  static constexpr const char* kName = "Sync";
+  static constexpr const char* kCall = "fsync";
+
+  auto Good() {
+    return Sync{.file = world.OpenFile(),
+                .mode = SyncMode::kData,
+                .offset = 2,
+                .length = 4};
+  }
+  void Expect(Result<void>) {}
+  auto Bad() { return Sync{.file = pipe.read}; }
+  static constexpr int kError = EINVAL;
+};
+
+struct StatFileCase {
+  World world;
+  static constexpr const char* kName = "StatFile";
+  static constexpr const char* kCall = "statx";
+
+  auto Good() { return StatFile{.file = world.OpenFile()}; }
+  void Expect(Result<struct ::statx> status) {
+    EXPECT_EQ(status->stx_size, 10u);
+  }
+  auto Bad() { return StatFile{.file = world.OpenFile(), .flags = 1 << 30}; }
+  static constexpr int kError = EINVAL;
+};
+
+struct GetFileXattrCase {
+  World world;
+  static constexpr const char* kName = "GetFileXattr";
+  static constexpr const char* kCall = "fgetxattr";
+
+  auto Good() {
+    EXPECT_TRUE(Possible());
+    return GetFileXattr<std::string>{.file = world.OpenFile(),
+                                     .name = "user.escrow",
+                                     .value = std::string(8, '.')};
+  }
+  void Expect(Transfer<std::string> got) {
+    EXPECT_EQ(*got.result, 5u);
+    EXPECT_EQ(got.buffer, "value...");
+  }
+  bool Possible() {
+    return ::setxattr(world.Path("file").c_str(), "user.escrow", "value", 5,
+                      0) == 0;
+  }
+  auto Bad() {
+    EXPECT_TRUE(Possible());
+    return GetFileXattr<std::string>{
+        .file = world.OpenFile(), .name = "user.escrow", .value = "...."};
+  }
+  static constexpr int kError = ERANGE;
+};
+
+struct SetFileXattrCase {
+  World world;
+  static constexpr const char* kName = "SetFileXattr";
+  static constexpr const char* kCall = "fsetxattr";
+
+  auto Good() {
+    return SetFileXattr{
+        .file = world.OpenFile(), .name = "user.escrow", .value = "value"};
+  }
+  void Expect(Result<void>) {
+    char value[8];
+    EXPECT_EQ(::getxattr(world.Path("file").c_str(), "user.escrow", value, 8),
+              5);
+  }
+  bool Possible() {
+    return ::setxattr(world.Path("file").c_str(), "user.test", "", 0, 0) == 0;
+  }
+  auto Bad() {
+    return SetFileXattr{.file = world.OpenFile(),
+                        .name = "user.escrow",
+                        .value = "value",
+                        .flags = XATTR_REPLACE};
+  }
+  static constexpr int kError = ENODATA;
+};
+
+// Of four pages of a file, of which the program has changed all.
+struct AdviseMappingCase {
+  static constexpr std::size_t kPage = 4096;
+  World world;
+  static constexpr const char* kName = "AdviseMapping";
+  static constexpr const char* kCall = "madvise";
+
+  auto Good() {
+    return AdviseMapping{.mapping = Pages(),
+                         .offset = kPage,
+                         .length = kPage + 1,
+                         .advice = MADV_DONTNEED};
+  }
+  // Forgotten are the two pages that the advised part touches.
+  void Expect(Transfer<ownership::Mapping, void> advised) {
+    ASSERT_EQ(advised.buffer.size(), 4 * kPage);
+    EXPECT_EQ(advised.buffer.data()[0], std::byte{'x'});
+    EXPECT_EQ(advised.buffer.data()[kPage], std::byte{0});
+    EXPECT_EQ(advised.buffer.data()[3 * kPage - 1], std::byte{0});
+    EXPECT_EQ(advised.buffer.data()[3 * kPage], std::byte{'x'});
+  }
+  auto Bad() { return AdviseMapping{.mapping = Pages(), .advice = 999}; }
+  static constexpr int kError = EINVAL;
+
+ private:
+  static ownership::Mapping Pages() {
+    auto pages = ownership::Mapping::Anonymous(4 * kPage);
+    if (!pages) {
+      ADD_FAILURE() << pages.error().message();
+      std::abort();
+    }
+    std::memset(pages->data(), 'x', pages->size());
+    return std::move(*pages);
+  }
+};
 
 struct SyncRangeCase {
   World world;
@@ -129,8 +403,11 @@ struct PipeCase {
   static constexpr int kError = EINVAL;
 };
 
-using Cases = ::testing::Types<SyncRangeCase, AllocateCase, TruncateCase,
-                               AdviseCase, SpliceCase, TeeCase, PipeCase>;
+using Cases =
+    ::testing::Types<ReadCase, WriteCase, ReadVectorCase, WriteVectorCase,
+                     SyncCase, StatFileCase, GetFileXattrCase, SetFileXattrCase,
+                     AdviseMappingCase, SyncRangeCase, AllocateCase,
+                     TruncateCase, AdviseCase, SpliceCase, TeeCase, PipeCase>;
 ESCROW_OP_CASES(File, Cases);
 
 // What a row cannot say.
@@ -157,6 +434,136 @@ TEST(SafeFileOps, BothFilesOfASpliceStayOpen) {
   EXPECT_EQ(to.Content(), "abcd");
   EXPECT_EQ(escrow::testing::OpenDescriptors(), descriptors + 2);
 }
+
+// More buffers than there is room for in the op.
+TEST(SafeFileOps, ManyBuffersInOne) {
+  auto ring = Ring::Create({.entries = 8});
+  ASSERT_TRUE(ring);
+  const World world;
+  const Descriptor file = world.OpenFile();
+  using Buffers = std::vector<std::vector<char>>;
+  Buffers bytes;
+  for (int i = 0; i < 1000; ++i) {
+    bytes.emplace_back(3, static_cast<char>('a' + i % 26));
+  }
+  const Buffers original = bytes;
+  const auto written = ring->Wait(ring->Start(WriteVector<Buffers>{
+      .file = file, .buffers = std::move(bytes), .offset = 0}));
+  EXPECT_EQ(written.result.value(), 3000u);
+  EXPECT_EQ(written.buffer, original);
+  auto read = ring->Wait(ring->Start(ReadVector<Buffers>{
+      .file = file, .buffers = Buffers(1000, {0, 0, 0}), .offset = 0}));
+  EXPECT_EQ(read.result.value(), 3000u);
+  EXPECT_EQ(read.buffer, original);
+  // None, and more than the kernel takes.
+  const auto none =
+      ring->Wait(ring->Start(ReadVector<Buffers>{.file = file, .buffers = {}}));
+  EXPECT_EQ(none.result.value(), 0u);
+  const auto many = ring->Wait(ring->Start(
+      ReadVector<Buffers>{.file = file, .buffers = Buffers(1025, {0})}));
+  EXPECT_EQ(many.result.error(), std::errc::invalid_argument);
+  EXPECT_EQ(many.buffer.size(), 1025u);
+}
+
+// Each buffer of an abandoned operation is freed once, and not before the
+// kernel is done.
+TEST(SafeFileOps, BuffersOfAVectorAreGivenUpTogether) {
+  auto ring = Ring::Create({.entries = 8});
+  ASSERT_TRUE(ring);
+  const Ends pipe;
+  std::byte bytes[16];
+  escrow::testing::Arena arenas[2] = {{bytes, 8}, {bytes + 8, 8}};
+  using Buffers = std::array<escrow::testing::Tracked, 2>;
+  {
+    auto read = ring->Start(
+        ReadVector<Buffers>{.file = pipe.read,
+                            .buffers = {escrow::testing::Tracked(arenas[0]),
+                                        escrow::testing::Tracked(arenas[1])}});
+    EXPECT_TRUE(ring->Submit());
+  }
+  EXPECT_EQ(arenas[0].releases + arenas[1].releases, 0);
+  while (ring->in_flight() > 0) EXPECT_TRUE(ring->Dispatch());
+  EXPECT_EQ(arenas[0].releases, 1);
+  EXPECT_EQ(arenas[1].releases, 1);
+}
+
+TEST(SafeFileOps, FlagsOfAReadCount) {
+  auto ring = Ring::Create({.entries = 8});
+  ASSERT_TRUE(ring);
+  const Ends empty;
+  const auto read = ring->Wait(ring->Start(Read<std::string>{
+      .file = empty.read, .buffer = "....", .flags = RWF_NOWAIT}));
+  EXPECT_EQ(read.result.error(), std::errc::resource_unavailable_try_again);
+  EXPECT_EQ(read.buffer, "....");
+}
+
+TEST(SafeFileOps, SizesAndNamesOfXattrs) {
+  auto ring = Ring::Create({.entries = 8});
+  ASSERT_TRUE(ring);
+  const World world;
+  const Descriptor file = world.OpenFile();
+  const std::string nul("a\0b", 3);
+  EXPECT_EQ(ring->Wait(ring->Start(GetFileXattr<std::string>{
+                           .file = file, .name = nul, .value = ""}))
+                .result.error(),
+            std::errc::invalid_argument);
+  EXPECT_EQ(ring->Wait(ring->Start(SetFileXattr{
+                           .file = file, .name = nul, .value = ""}))
+                .error(),
+            std::errc::invalid_argument);
+  const auto set = ring->Wait(ring->Start(
+      SetFileXattr{.file = file, .name = "user.escrow", .value = "value"}));
+  if (!set && set.error() == std::errc::operation_not_supported) {
+    GTEST_SKIP() << "the file system has no user attributes";
+  }
+  ASSERT_TRUE(set) << set.error().message();
+  EXPECT_EQ(ring->Wait(ring->Start(GetFileXattr<std::string>{
+                           .file = file, .name = "user.escrow", .value = ""}))
+                .result.value(),
+            5u);
+}
+
+// A callback gets the parts of such an outcome, too.
+TEST(SafeFileOps, MappingComesBackToACallback) {
+  auto ring = Ring::Create({.entries = 8});
+  ASSERT_TRUE(ring);
+  auto mapping = ownership::Mapping::Anonymous(4096);
+  ASSERT_TRUE(mapping);
+  const std::byte* const bytes = mapping->data();
+  bool called = false;
+  ring->Start(AdviseMapping{.mapping = std::move(*mapping),
+                            .advice = MADV_WILLNEED})
+      .Then([&](Result<void> result, ownership::Mapping returned) {
+        called = true;
+        EXPECT_TRUE(result);
+        EXPECT_EQ(returned.data(), bytes);
+      });
+  EXPECT_TRUE(ring->Dispatch());
+  EXPECT_TRUE(called);
+}
+
+TEST(SafeFileOpsDeathTest, AdviceBeyondTheMapping) {
+  auto ring = Ring::Create({.entries = 8});
+  ASSERT_TRUE(ring);
+  const auto advise = [&](std::size_t offset, std::size_t length) {
+    auto mapping = ownership::Mapping::Anonymous(8192);
+    (void)ring->Start(AdviseMapping{.mapping = std::move(*mapping),
+                                    .offset = offset,
+                                    .length = length,
+                                    .advice = MADV_NORMAL});
+  };
+  EXPECT_DEATH(advise(4096, 4097), "beyond the end of the mapping");
+  EXPECT_DEATH(advise(8193, 0), "beyond the end of the mapping");
+}
+
+// What is not several buffers.
+static_assert(WritableBuffers<std::vector<std::string>> &&
+              WritableBuffers<std::array<ownership::Buffer, 2>>);
+static_assert(ReadableBuffers<std::vector<ownership::StaticBytes>> &&
+              !WritableBuffers<std::vector<ownership::StaticBytes>>);
+static_assert(!ReadableBuffers<std::vector<std::string_view>> &&
+              !ReadableBuffers<std::string> &&
+              !ReadableBuffers<std::array<std::span<char>, 2>>);
 
 // An op of one's own, and what Start() does not take.
 struct Nothing {

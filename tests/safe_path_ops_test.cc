@@ -152,6 +152,47 @@ struct LinkCase {
   static constexpr int kError = ENOENT;
 };
 
+struct StatCase {
+  World world;
+  static constexpr const char* kName = "Stat";
+  static constexpr const char* kCall = "statx";
+
+  auto Good() {
+    return Stat{.directory = world.OpenDirectory(), .path = "file"};
+  }
+  void Expect(Result<struct ::statx> status) {
+    EXPECT_EQ(status->stx_size, 10u);
+  }
+  auto Bad() { return Stat{.path = world.Path("absent")}; }
+  static constexpr int kError = ENOENT;
+};
+
+struct GetXattrCase {
+  World world;
+  static constexpr const char* kName = "GetXattr";
+  static constexpr const char* kCall = "getxattr";
+
+  auto Good() {
+    EXPECT_TRUE(Possible());
+    return GetXattr<std::string>{.path = world.Path("file"),
+                                 .name = "user.escrow",
+                                 .value = std::string(8, '.')};
+  }
+  void Expect(Transfer<std::string> got) {
+    EXPECT_EQ(*got.result, 5u);
+    EXPECT_EQ(got.buffer, "value...");
+  }
+  bool Possible() {
+    return ::setxattr(world.Path("file").c_str(), "user.escrow", "value", 5,
+                      0) == 0;
+  }
+  auto Bad() {
+    return GetXattr<std::string>{
+        .path = world.Path("file"), .name = "user.absent", .value = "...."};
+  }
+  static constexpr int kError = ENODATA;
+};
+
 struct SetXattrCase {
   World world;
   static constexpr const char* kName = "SetXattr";
@@ -175,9 +216,9 @@ struct SetXattrCase {
   static constexpr int kError = EOPNOTSUPP;
 };
 
-using Cases =
-    ::testing::Types<OpenCase, OpenBeneathCase, RenameCase, UnlinkCase,
-                     MakeDirectoryCase, SymlinkCase, LinkCase, SetXattrCase>;
+using Cases = ::testing::Types<OpenCase, OpenBeneathCase, RenameCase,
+                               UnlinkCase, MakeDirectoryCase, SymlinkCase,
+                               LinkCase, StatCase, GetXattrCase, SetXattrCase>;
 ESCROW_OP_CASES(Path, Cases);
 
 // What a row cannot say.
@@ -188,8 +229,8 @@ TEST(SafePathOps, StringsWithANulAreRefused) {
   const std::string nul("a\0b", 3);
   const auto refused = [&](auto op) {
     const auto outcome = ring->Wait(ring->Start(std::move(op)));
-    return !outcome.has_value() &&
-           outcome.error() == std::errc::invalid_argument;
+    return !ResultOf(outcome).has_value() &&
+           ResultOf(outcome).error() == std::errc::invalid_argument;
   };
   EXPECT_TRUE(refused(Open{.path = nul}));
   EXPECT_TRUE(refused(Rename{.from = nul, .to = "b"}));
@@ -200,8 +241,10 @@ TEST(SafePathOps, StringsWithANulAreRefused) {
   EXPECT_TRUE(refused(Symlink{.target = "b", .path = nul}));
   EXPECT_TRUE(refused(Link{.from = nul, .to = "b"}));
   EXPECT_TRUE(refused(Link{.from = "b", .to = nul}));
-  EXPECT_TRUE(refused(GetXattr{.path = nul, .name = "b"}));
-  EXPECT_TRUE(refused(GetXattr{.path = "b", .name = nul}));
+  EXPECT_TRUE(refused(Stat{.path = nul}));
+  using Get = GetXattr<std::string>;
+  EXPECT_TRUE(refused(Get{.path = nul, .name = "b", .value = ""}));
+  EXPECT_TRUE(refused(Get{.path = "b", .name = nul, .value = ""}));
   EXPECT_TRUE(refused(SetXattr{.path = nul, .name = "b", .value = ""}));
   EXPECT_TRUE(refused(SetXattr{.path = "b", .name = nul, .value = ""}));
 }
@@ -217,14 +260,18 @@ TEST(SafePathOps, XattrsComeBack) {
     GTEST_SKIP() << "the file system has no user attributes";
   }
   ASSERT_TRUE(set) << set.error().message();
-  const auto get = [&](std::size_t limit) {
-    return ring->Wait(ring->Start(GetXattr{
-        .path = world.Path("file"), .name = "user.escrow", .limit = limit}));
+  const auto get = [&](std::size_t room) {
+    return ring->Wait(
+        ring->Start(GetXattr<std::string>{.path = world.Path("file"),
+                                          .name = "user.escrow",
+                                          .value = std::string(room, '.')}));
   };
-  EXPECT_EQ(get(65536).value(), value);
-  EXPECT_EQ(get(15).value(), value);
-  EXPECT_EQ(get(14).error(), std::errc::result_out_of_range);
-  EXPECT_EQ(get(0).value(), "");
+  EXPECT_EQ(get(16).result.value(), 15u);
+  EXPECT_EQ(get(16).buffer, value + ".");
+  EXPECT_EQ(get(15).buffer, value);
+  EXPECT_EQ(get(14).result.error(), std::errc::result_out_of_range);
+  EXPECT_EQ(get(14).buffer, std::string(14, '.'));
+  EXPECT_EQ(get(0).result.value(), 15u);
 }
 
 }  // namespace
