@@ -36,7 +36,8 @@ class Mapping {
 
   // `size` bytes, all zero. Errors are those of mmap(2): invalid_argument for a
   // size of 0 and for the flags, not_enough_memory. With MAP_SHARED in `flags`,
-  // child processes share them.
+  // child processes share them; with MAP_HUGETLB the size has to be in whole
+  // huge pages.
   static std::expected<Mapping, std::error_code> Anonymous(
       std::size_t size, int flags = MAP_PRIVATE);
 

@@ -161,8 +161,7 @@ struct WaitId {
 };
 
 // The same for the child that `process` refers to: pidfd_open(2). A descriptor,
-// not a registered file. With O_NONBLOCK, what would wait is
-// resource_unavailable_try_again.
+// not a registered file. O_NONBLOCK is as WNOHANG.
 struct WaitPidfd {
   File process;
   int options = WEXITED;  // W*

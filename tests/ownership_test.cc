@@ -1,22 +1,26 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <expected>
 #include <memory>
 #include <optional>
 #include <set>
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "escrow/ownership/buffer.h"
 #include "escrow/ownership/descriptor.h"
+#include "escrow/ownership/mapping.h"
 #include "escrow/ownership/memory.h"
 #include "escrow/ownership/record.h"
 #include "escrow/ownership/record_pool.h"
@@ -100,6 +104,74 @@ TEST(Array, KnowsItsSize) {
   EXPECT_EQ(array.size(), 0u);  // NOLINT(bugprone-use-after-move)
   EXPECT_EQ(moved[2], 5);
   EXPECT_DEATH(Array<int>(nullptr, 3), "null pointer");
+}
+
+// Mappings.
+
+constexpr std::size_t kPage = 4096;
+
+bool IsMapped(void* page) {
+  unsigned char resident;
+  return ::mincore(page, 1, &resident) == 0;
+}
+
+TEST(Mapping, UnmapsOnceAtItsEnd) {
+  void* place = nullptr;
+  {
+    auto pages = Mapping::Anonymous(3 * kPage);
+    ASSERT_TRUE(pages) << pages.error().message();
+    place = pages->data();
+    EXPECT_EQ(pages->size(), 3 * kPage);
+    EXPECT_EQ((*pages).data()[3 * kPage - 1], std::byte{0});
+    pages->data()[0] = std::byte{7};
+    Mapping moved = std::move(*pages);
+    EXPECT_TRUE(pages->empty());
+    EXPECT_EQ(moved.data(), place);
+    EXPECT_EQ(moved.data()[0], std::byte{7});
+    EXPECT_EQ(OwnedMemory<Mapping>::Data(moved), place);
+    EXPECT_EQ(OwnedMemory<Mapping>::Size(moved), 3 * kPage);
+    *pages = std::move(moved);
+    EXPECT_EQ(pages->data(), place);
+    EXPECT_TRUE(IsMapped(place));
+    *pages = Mapping();
+    EXPECT_FALSE(IsMapped(place));
+    auto again = Mapping::Anonymous(3 * kPage);
+    ASSERT_TRUE(again);
+    place = again->data();
+  }
+  EXPECT_FALSE(IsMapped(place));
+}
+
+TEST(Mapping, SharesAFileThatMayBeClosed) {
+  const testing::TemporaryFile file(std::string(2 * kPage, 'f'));
+  std::expected<Mapping, std::error_code> shared, own;
+  {
+    const Descriptor opened = Descriptor::Adopt(file.Open(O_RDWR));
+    shared =
+        Mapping::OfFile(opened, kPage, {.offset = kPage, .flags = MAP_SHARED});
+    own = Mapping::OfFile(opened, 2 * kPage, {});
+  }
+  ASSERT_TRUE(shared && own);
+  shared->data()[1] = std::byte{'s'};
+  own->data()[2] = std::byte{'o'};
+  EXPECT_EQ(own->data()[0], std::byte{'f'});
+  std::string expected(2 * kPage, 'f');
+  expected[kPage + 1] = 's';
+  EXPECT_EQ(file.Content(), expected);
+}
+
+TEST(Mapping, RefusesWhatCannotBe) {
+  const auto none = Mapping::Anonymous(0);
+  EXPECT_EQ(none.error(), std::errc::invalid_argument);
+  EXPECT_EQ(none.error().message(), "mmap: Invalid argument");
+  const testing::TemporaryFile file("f");
+  const Descriptor reading = Descriptor::Adopt(file.Open(O_RDONLY));
+  EXPECT_EQ(Mapping::OfFile(reading, kPage, {.flags = MAP_SHARED}).error(),
+            std::errc::permission_denied);
+  EXPECT_EQ(Mapping::OfFile(reading, kPage, {.offset = 1}).error(),
+            std::errc::invalid_argument);
+  EXPECT_DEATH((void)Mapping::Anonymous(kPage, MAP_PRIVATE | MAP_FIXED),
+               "in the place of what somebody else owns");
 }
 
 // What counts as owned. These do not compile as buffers:

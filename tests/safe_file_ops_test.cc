@@ -523,6 +523,23 @@ TEST(SafeFileOps, SizesAndNamesOfXattrs) {
             5u);
 }
 
+TEST(SafeFileOps, MappingsAreBuffers) {
+  auto ring = Ring::Create({.entries = 8});
+  ASSERT_TRUE(ring);
+  const World world;
+  const Descriptor file = world.OpenFile();
+  auto mapping = ownership::Mapping::Anonymous(4096);
+  ASSERT_TRUE(mapping);
+  auto [size, read] = ring->Wait(ring->Read(file, std::move(*mapping), 0));
+  ASSERT_EQ(size.value(), 10u);
+  EXPECT_EQ(std::memcmp(read.data(), "0123456789", 10), 0);
+  // What is not to be written is not.
+  auto other = ownership::Mapping::OfFile(file, 10, {.protection = PROT_READ});
+  ASSERT_TRUE(other);
+  EXPECT_EQ(ring->Wait(ring->Read(file, std::move(*other), 0)).result.error(),
+            std::errc::bad_address);
+}
+
 // A callback gets the parts of such an outcome, too.
 TEST(SafeFileOps, MappingComesBackToACallback) {
   auto ring = Ring::Create({.entries = 8});
