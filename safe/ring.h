@@ -116,9 +116,9 @@ struct ChainOf {
 //       safe::Sync{.file = log}));
 //
 // Members are ops, or ops With() options. Linux goes on behind some ops
-// although they failed (measured on 6.18: fsync, fallocate, ftruncate, and
-// those on paths that open nothing). They have kStopsChain == false, and can be
-// the last member only.
+// although they failed (measured on 6.18: fsync, fallocate, ftruncate, madvise,
+// extended attributes, and those on paths that open nothing). They have
+// kStopsChain == false, and can be the last member only.
 template <typename... Members>
 internal::ChainOf<internal::OnError::kStop, Members...> Chain(
     Members... members);

@@ -22,6 +22,7 @@
 
 #include "escrow/ownership/descriptor.h"
 #include "escrow/ownership/memory.h"
+#include "escrow/safe/file_ops.h"
 #include "escrow/safe/operation.h"
 #include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
@@ -272,6 +273,17 @@ TEST_F(SafeWaitOps, TimeoutThatWaitsIsCancelled) {
   (void)ring_.Start(Timeout{.time = hours(1)});
   EXPECT_TRUE(ring_.Submit());
   while (ring_.in_flight() > 0) EXPECT_TRUE(ring_.Dispatch());
+}
+
+// One that comes is no failure, which would end a chain.
+TEST_F(SafeWaitOps, ChainGoesOnBehindATimeout) {
+  const Ends pipe;
+  auto [timeout, write] = ring_.WaitAll(ring_.Start(
+      Chain(Timeout{.time = milliseconds(1)},
+            Write<std::string>{.file = pipe.write, .buffer = "x"})));
+  EXPECT_TRUE(timeout);
+  EXPECT_TRUE(write.result);
+  EXPECT_EQ(pipe.Content(), "x");
 }
 
 TEST_F(SafeWaitOps, TimeoutsAreUpdated) {
