@@ -86,7 +86,7 @@ struct EpollControlCase {
   void Expect(Result<void>) {
     epoll_event event = {};
     EXPECT_EQ(::epoll_wait(epoll.number(), &event, 1, 0), 1);
-    EXPECT_EQ(event.data.u64, 42u);
+    EXPECT_EQ(std::uint64_t{event.data.u64}, 42u);
   }
   auto Bad() {
     return EpollControl{
@@ -121,7 +121,7 @@ struct EpollWaitCase {
   }
   void Expect(Transfer<std::vector<epoll_event>> waited) {
     EXPECT_EQ(*waited.result, 1u);
-    EXPECT_EQ(waited.buffer.at(0).data.u64, 7u);
+    EXPECT_EQ(std::uint64_t{waited.buffer.at(0).data.u64}, 7u);
   }
   auto Waits() {
     Watch(empty, 8);
@@ -130,7 +130,7 @@ struct EpollWaitCase {
   void EndWait() { EXPECT_EQ(::write(empty.write.number(), "x", 1), 1); }
   void ExpectWaited(Transfer<std::array<epoll_event, 2>> waited) {
     EXPECT_EQ(*waited.result, 1u);
-    EXPECT_EQ(waited.buffer[0].data.u64, 8u);
+    EXPECT_EQ(std::uint64_t{waited.buffer[0].data.u64}, 8u);
   }
   auto Bad() {
     return EpollWait<std::vector<epoll_event>>{.epoll = epoll, .events = {}};
