@@ -29,6 +29,7 @@
 #include "escrow/safe/wait_ops.h"
 #include "tests/allocations.h"
 #include "tests/safe_op_cases.h"
+#include "tests/safe_world.h"
 #include "tests/support.h"
 
 namespace escrow::safe::cases {

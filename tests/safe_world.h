@@ -48,6 +48,10 @@ class World {
   bool Has(const std::string& name) const {
     return fs::exists(fs::symlink_status(Path(name)));
   }
+  std::string Content(const std::string& name) const {
+    std::ifstream file(Path(name));
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
   Descriptor OpenFile() const {
     return Descriptor::Adopt(::open(Path("file").c_str(), O_RDWR | O_CLOEXEC));
   }
@@ -74,8 +78,32 @@ struct Ends {
     const ssize_t size = ::read(read.number(), bytes, sizeof(bytes));
     return {bytes, static_cast<std::size_t>(size < 0 ? 0 : size)};
   }
+  // Until a write has to wait, and so that it does not any more.
+  void Fill() const {
+    const std::string block(4096, '.');
+    SetNonblocking(true);
+    while (::write(write.number(), block.data(), block.size()) > 0) {
+    }
+    SetNonblocking(false);
+  }
+  void Drain() const {
+    char bytes[4096];
+    int left = ::fcntl(write.number(), F_GETPIPE_SZ);
+    while (left > 0) {
+      const ssize_t size = ::read(read.number(), bytes, sizeof(bytes));
+      ASSERT_GT(size, 0);
+      left -= static_cast<int>(size);
+    }
+  }
+
   Descriptor read;
   Descriptor write;
+
+ private:
+  void SetNonblocking(bool nonblocking) const {
+    EXPECT_EQ(::fcntl(write.number(), F_SETFL, nonblocking ? O_NONBLOCK : 0),
+              0);
+  }
 };
 
 // Unix sockets, of which the address is a file of the world.
