@@ -22,6 +22,7 @@
 #include "escrow/ownership/check.h"
 #include "escrow/ownership/record.h"
 #include "escrow/ownership/record_pool.h"
+#include "escrow/ownership/watch.h"
 #include "escrow/raw/error.h"
 #include "escrow/raw/ops.h"
 #include "escrow/raw/registration.h"
@@ -439,6 +440,7 @@ unsigned Engine::ReapSome() {
       OnForeignCompletion(record, cqe);
       continue;
     }
+    ownership::TakeFromKernel(record);
     if ((cqe.flags & (IORING_CQE_F_MORE | IORING_CQE_F_NOTIF)) != 0)
         [[unlikely]] {
       OnOther(*record, cqe);

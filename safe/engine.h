@@ -21,8 +21,10 @@
 #include "escrow/ownership/descriptor.h"
 #include "escrow/ownership/record.h"
 #include "escrow/ownership/record_pool.h"
+#include "escrow/ownership/watch.h"
 #include "escrow/raw/contract.h"
 #include "escrow/raw/error.h"
+#include "escrow/raw/memory.h"
 #include "escrow/raw/op.h"
 #include "escrow/raw/ring.h"
 #include "escrow/safe/mailbox.h"
@@ -80,6 +82,7 @@ class Engine final : public ownership::RecordPool {
       const std::uint64_t user_data = record.user_data();
       if (io_uring_sqe* const sqe = ring_->GetSqe()) [[likely]] {
         raw::Ring::Fill(sqe, op, user_data, sqe_flags);
+        Watch(record, op);
         Started(record, position);
         return;
       }
@@ -196,6 +199,25 @@ class Engine final : public ownership::RecordPool {
 
   ~Engine() = default;
 
+  // Shows sanitizers what `op` uses, until the record is settled.
+  template <typename Op>
+  static void Watch(const Record& record, const Op& op) {
+    if constexpr (ownership::kWatching) {
+      raw::ForEachMemory(op, [&](const raw::Memory& memory) {
+        ownership::Watch(&record, Op::kInfo.call, memory);
+      });
+    }
+    ownership::HandToKernel(&record);
+  }
+  static void EndWatch(const Record& record) noexcept {
+    if constexpr (ownership::kWatching) {
+      // A result may come before the kernel has let go of the memory.
+      if ((record.attention & Record::kNotifying) == 0) {
+        ownership::Unwatch(&record, record.result.value);
+      }
+    }
+  }
+
   // The kernel's from here on.
   void Started(Record& record, std::uint32_t sq_position) noexcept {
     record.sq_position = sq_position;
@@ -210,6 +232,7 @@ class Engine final : public ownership::RecordPool {
 
   // Puts `record` where it belongs now that it is done.
   void Settle(Record& record) noexcept {
+    EndWatch(record);
     record.stage = Record::Stage::kDone;
     if (record.attention != 0) [[unlikely]] {
       SettleSpecial(record);
