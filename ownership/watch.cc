@@ -112,20 +112,27 @@ void Describe(const char* what, const Piece& piece) noexcept {
   std::abort();
 }
 
-// FNV-1a, by words as far as there are whole ones.
-ESCROW_UNINSTRUMENTED std::uint64_t Checksum(const Piece& piece) noexcept {
+// Looking at memory as it is, by words as far as there are whole ones.
+constexpr Address kWord = sizeof(std::uint64_t);
+bool IsWord(Address at, Address end) noexcept {
+  return at % kWord == 0 && end - at >= kWord;
+}
+ESCROW_UNINSTRUMENTED std::uint64_t WordAt(Address at) noexcept {
+  return *static_cast<const volatile std::uint64_t*>(PointerTo(at));
+}
+ESCROW_UNINSTRUMENTED unsigned char ByteAt(Address at) noexcept {
+  return *static_cast<const volatile unsigned char*>(PointerTo(at));
+}
+
+// FNV-1a, nearly.
+std::uint64_t Checksum(const Piece& piece) noexcept {
   constexpr std::uint64_t kPrime = 0x100'0000'01b3;
-  constexpr Address kWord = sizeof(std::uint64_t);
   std::uint64_t sum = 0xcbf2'9ce4'8422'2325;
   Address at = piece.begin;
   while (at != piece.end) {
-    if (at % kWord == 0 && piece.end - at >= kWord) {
-      sum ^= *static_cast<const volatile std::uint64_t*>(PointerTo(at));
-      at += kWord;
-    } else {
-      sum ^= *static_cast<const volatile unsigned char*>(PointerTo(at));
-      ++at;
-    }
+    const bool word = IsWord(at, piece.end);
+    sum ^= word ? WordAt(at) : ByteAt(at);
+    at += word ? kWord : 1;
     // A product has no upper bits of one factor in its lower ones.
     sum = (sum ^ sum >> 32) * kPrime;
   }
@@ -142,17 +149,20 @@ void Poison(const Piece& piece) noexcept {
 // Whether the shadow is as Poison() left it. Freed memory, frames that were
 // left, and memory that is used anew have other values there, which unpoisoning
 // would hide.
-ESCROW_UNINSTRUMENTED bool IsPoisoned(const Piece& piece) noexcept {
-  constexpr unsigned char kPoisonedByUser = 0xf7;
+bool IsPoisoned(const Piece& piece) noexcept {
+  constexpr std::uint64_t kPoisoned = 0xf7f7'f7f7'f7f7'f7f7;
   std::size_t scale = 0;
   std::size_t offset = 0;
   __asan_get_shadow_mapping(&scale, &offset);
-  for (Address at = piece.poison_begin(); at != piece.poison_end();
-       at += Piece::kGranule) {
-    const void* const shadow = PointerTo((at >> scale) + offset);
-    if (*static_cast<const volatile unsigned char*>(shadow) !=
-        kPoisonedByUser) {
-      return false;
+  Address at = (piece.poison_begin() >> scale) + offset;
+  const Address end = (piece.poison_end() >> scale) + offset;
+  while (at != end) {
+    if (IsWord(at, end)) {
+      if (WordAt(at) != kPoisoned) return false;
+      at += kWord;
+    } else {
+      if (ByteAt(at) != static_cast<unsigned char>(kPoisoned)) return false;
+      ++at;
     }
   }
   return true;

@@ -442,8 +442,9 @@ TEST_P(SafeRingTest, MovedRingAndHandlesWork) {
   const Pipe pipe;
   const auto in = Descriptor::Adopt(pipe.read_end);
   std::byte memory[8] = {};
+  std::byte other_memory[8] = {};
   Arena arena{memory, sizeof(memory)};
-  Arena other_arena{memory, sizeof(memory)};
+  Arena other_arena{other_memory, sizeof(other_memory)};
   auto read = second.Read(in, Tracked(arena));
   auto other_read = second.Read(in, Tracked(other_arena));
   read = std::move(other_read);
@@ -937,13 +938,14 @@ TEST(SafeRing, WhatTheKernelWillNotEndIsBuried) {
   testing::ExpectChildSucceeds([] {
     const Pipe pipe;
     const auto in = Descriptor::Adopt(pipe.read_end);
-    std::byte memory[4] = {};
-    Arena arena{memory, sizeof(memory)};
+    std::byte memory[8] = {};
+    Arena arena{memory, 4};
+    Arena other_arena{memory + 4, 4};
     std::optional<Operation<Transfer<Tracked>>> kept;
     {
       Ring ring = BestRing();
       ring.Read(in, Tracked(arena)).Detach();
-      kept.emplace(ring.Read(in, Tracked(arena)));
+      kept.emplace(ring.Read(in, Tracked(other_arena)));
       EXPECT_EQ(ring.Submit().value(), 2u);
       testing::MakeEnterFail(EPERM);
     }
@@ -951,6 +953,7 @@ TEST(SafeRing, WhatTheKernelWillNotEndIsBuried) {
     EXPECT_FALSE(kept->done());
     kept.reset();
     EXPECT_EQ(arena.releases, 0);
+    EXPECT_EQ(other_arena.releases, 0);
   });
 }
 
