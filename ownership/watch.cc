@@ -14,6 +14,7 @@
 
 #include "escrow/raw/contract.h"
 #include "escrow/raw/memory.h"
+#include "escrow/raw/sanitizer.h"
 
 // Declared here, for g++ 12 has not got all of the headers. A build only calls
 // what its sanitizer defines.
@@ -49,6 +50,8 @@ namespace {
 
 namespace intrusive = boost::intrusive;
 using Address = std::uintptr_t;
+using raw::kAddressSanitizer;
+using raw::kMemorySanitizer;
 
 void* PointerTo(Address address) noexcept {
   // NOLINTNEXTLINE(performance-no-int-to-ptr): what it was before.
@@ -149,7 +152,7 @@ void Poison(const Piece& piece) noexcept {
 // Whether the shadow is as Poison() left it. Freed memory, frames that were
 // left, and memory that is used anew have other values there, which unpoisoning
 // would hide.
-bool IsPoisoned(const Piece& piece) noexcept {
+[[maybe_unused]] bool IsPoisoned(const Piece& piece) noexcept {
   constexpr std::uint64_t kPoisoned = 0xf7f7'f7f7'f7f7'f7f7;
   std::size_t scale = 0;
   std::size_t offset = 0;
@@ -364,11 +367,11 @@ void Unwatch(const void* user, std::int32_t result) noexcept {
 }
 
 void HandToKernel(const void* user) noexcept {
-  if constexpr (kThreadSanitizer) __tsan_release(const_cast<void*>(user));
+  if constexpr (raw::kThreadSanitizer) __tsan_release(const_cast<void*>(user));
 }
 
 void TakeFromKernel(const void* user) noexcept {
-  if constexpr (kThreadSanitizer) __tsan_acquire(const_cast<void*>(user));
+  if constexpr (raw::kThreadSanitizer) __tsan_acquire(const_cast<void*>(user));
 }
 
 }  // namespace escrow::ownership::internal

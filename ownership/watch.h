@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "escrow/raw/memory.h"
+#include "escrow/raw/sanitizer.h"
 
 // Shows sanitizers what the kernel does, of which they see nothing themselves.
 // In other builds all of this is empty.
@@ -25,31 +26,10 @@
 
 namespace escrow::ownership {
 
-#if defined(__has_feature)
-#define ESCROW_SANITIZER_IS(name) __has_feature(name)
-#else
-#define ESCROW_SANITIZER_IS(name) 0
-#endif
-
-#if defined(__SANITIZE_ADDRESS__) || ESCROW_SANITIZER_IS(address_sanitizer)
-inline constexpr bool kAddressSanitizer = true;
-#else
-inline constexpr bool kAddressSanitizer = false;
-#endif
-
-#if defined(__SANITIZE_THREAD__) || ESCROW_SANITIZER_IS(thread_sanitizer)
-inline constexpr bool kThreadSanitizer = true;
-#else
-inline constexpr bool kThreadSanitizer = false;
-#endif
-
-inline constexpr bool kMemorySanitizer = ESCROW_SANITIZER_IS(memory_sanitizer);
-
-#undef ESCROW_SANITIZER_IS
-
 // Whether Watch() does anything: else there is no need to find out with what
 // to call it.
-inline constexpr bool kWatching = kAddressSanitizer || kMemorySanitizer;
+inline constexpr bool kWatching =
+    raw::kAddressSanitizer || raw::kMemorySanitizer;
 
 namespace internal {
 void Watch(const void* user, const char* call,
@@ -76,10 +56,10 @@ inline void Unwatch(const void* user, std::int32_t result) noexcept {
 // Around what the kernel does for `user`: before it can begin, and when a
 // completion shows that it has.
 inline void HandToKernel(const void* user) noexcept {
-  if constexpr (kThreadSanitizer) internal::HandToKernel(user);
+  if constexpr (raw::kThreadSanitizer) internal::HandToKernel(user);
 }
 inline void TakeFromKernel(const void* user) noexcept {
-  if constexpr (kThreadSanitizer) internal::TakeFromKernel(user);
+  if constexpr (raw::kThreadSanitizer) internal::TakeFromKernel(user);
 }
 
 }  // namespace escrow::ownership

@@ -12,6 +12,7 @@
 #include <system_error>
 
 #include "escrow/raw/error.h"
+#include "escrow/raw/sanitizer.h"
 
 namespace escrow::raw {
 namespace {
@@ -43,6 +44,7 @@ const std::error_category& AdviseCategory() noexcept {
 std::expected<Ring, std::error_code> Ring::Create(const RingOptions& options) {
   io_uring_params params = ParamsOf(options);
   io_uring ring;
+  const MappingLock lock;
   const int result =
       options.memory.get() != nullptr
           ? io_uring_queue_init_mem(options.entries, &ring, &params,
@@ -158,6 +160,7 @@ std::error_code Ring::Resize(std::uint32_t entries,
   params.cq_entries = completion_entries;
   params.flags = setup_flags;
   if (completion_entries != 0) params.flags |= IORING_SETUP_CQSIZE;
+  const MappingLock lock;
   return ErrorOf(io_uring_resize_rings(ring, &params), RegisterCategory());
 }
 

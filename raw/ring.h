@@ -14,6 +14,7 @@
 
 #include "escrow/raw/contract.h"
 #include "escrow/raw/error.h"
+#include "escrow/raw/sanitizer.h"
 
 // The io_uring instance itself, as liburing has it.
 //
@@ -258,7 +259,9 @@ class Ring {
   // Unmaps and closes at once, whatever is in flight: requests then go on,
   // without anybody who learns of their end.
   ~Ring() {
-    if (ring_.ring_fd != kMovedFrom) io_uring_queue_exit(&ring_);
+    if (ring_.ring_fd == kMovedFrom) return;
+    const MappingLock lock;
+    io_uring_queue_exit(&ring_);
   }
 
   // The submission queue.

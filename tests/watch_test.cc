@@ -30,6 +30,7 @@
 #include "escrow/raw/memory.h"
 #include "escrow/raw/ops.h"
 #include "escrow/raw/ring.h"
+#include "escrow/raw/sanitizer.h"
 #include "escrow/safe/operation.h"
 #include "escrow/safe/ring.h"
 #include "escrow/safe/socket_ops.h"
@@ -39,9 +40,9 @@ namespace escrow {
 namespace {
 
 using ownership::Descriptor;
-using ownership::kAddressSanitizer;
 using ownership::Unwatch;
 using ownership::Watch;
+using raw::kAddressSanitizer;
 using safe::Ring;
 
 // A buffer type that lies: others have what it says to own.
@@ -79,7 +80,7 @@ namespace {
 
 // Dies with a message that has a match for `message`, where this can be seen.
 #define EXPECT_REPORT(statement, message) \
-  if constexpr (kAddressSanitizer) {      \
+  if (kAddressSanitizer) {                \
     EXPECT_DEATH(statement, message);     \
   }                                       \
   static_assert(true)
