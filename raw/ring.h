@@ -259,9 +259,10 @@ class Ring {
   // Unmaps and closes at once, whatever is in flight: requests then go on,
   // without anybody who learns of their end.
   ~Ring() {
-    if (ring_.ring_fd == kMovedFrom) return;
-    const MappingLock lock;
-    io_uring_queue_exit(&ring_);
+    if (ring_.ring_fd != kMovedFrom) {
+      const MappingLock lock;
+      io_uring_queue_exit(&ring_);
+    }
   }
 
   // The submission queue.
