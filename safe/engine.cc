@@ -517,6 +517,8 @@ bool Engine::OnDeadline(const io_uring_cqe& cqe) noexcept {
 void Engine::OnForeignCompletion(Record* record, const io_uring_cqe& cqe) {
   if (record != nullptr && (record->attention & Record::kNotifying) != 0) {
     record->attention &= static_cast<std::uint8_t>(~Record::kNotifying);
+    ownership::TakeFromKernel(record);
+    EndWatch(*record);
     --in_flight_;
     return;
   }
