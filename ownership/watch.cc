@@ -46,6 +46,8 @@ void __sanitizer_print_stack_trace();
 #endif
 
 namespace escrow::ownership::internal {
+
+#if ESCROW_SHADOWS_MEMORY
 namespace {
 
 namespace intrusive = boost::intrusive;
@@ -365,6 +367,8 @@ void Watch(const void* user, const char* call,
 void Unwatch(const void* user, std::int32_t result) noexcept {
   if constexpr (kWatching) Ledger::Get().Remove(user, result);
 }
+
+#endif  // ESCROW_SHADOWS_MEMORY
 
 void HandToKernel(const void* user) noexcept {
   if constexpr (raw::kThreadSanitizer) __tsan_release(const_cast<void*>(user));

@@ -27,6 +27,14 @@ inline constexpr bool kThreadSanitizer = false;
 
 inline constexpr bool kMemorySanitizer = ESCROW_SANITIZER_IS(memory_sanitizer);
 
+// For what cannot even be linked without one of them.
+#if defined(__SANITIZE_ADDRESS__) || ESCROW_SANITIZER_IS(address_sanitizer) || \
+    ESCROW_SANITIZER_IS(memory_sanitizer)
+#define ESCROW_SHADOWS_MEMORY 1
+#else
+#define ESCROW_SHADOWS_MEMORY 0
+#endif
+
 #undef ESCROW_SANITIZER_IS
 
 // Held while liburing maps or unmaps a ring. It does so without libc, so
