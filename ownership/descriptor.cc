@@ -74,12 +74,20 @@ void DescriptorShare::Dwindled(State* state) noexcept {
   if (cache == nullptr || !cache->Put(state)) delete state;
 }
 
+void DescriptorShare::WhenAlone(void (*callback)(void* context),
+                                void* context) noexcept {
+  ESCROW_CHECK(valid() && (callback == nullptr || state_->shares > 1),
+               "WhenAlone() of a file that is alone");
+  state_->when_alone = callback;
+  state_->context = context;
+}
+
 Descriptor Descriptor::Adopt(int number) {
   ESCROW_CHECK(number >= 0, "Descriptor::Adopt() of a number below zero");
   auto* const state = DescriptorShare::MakeState();
   *state = {.number = number,
-            .is_slot = false,
             .shares = 1,
+            .slots = nullptr,
             .close = [](auto& closing) noexcept { ::close(closing.number); },
             .when_alone = nullptr,
             .context = nullptr};
@@ -101,10 +109,7 @@ std::expected<Descriptor, std::error_code> Descriptor::Duplicate() const {
 
 void Descriptor::WhenAlone(void (*callback)(void* context),
                            void* context) noexcept {
-  ESCROW_CHECK(valid() && (callback == nullptr || !alone()),
-               "WhenAlone() of a Descriptor that is alone");
-  share_.state_->when_alone = callback;
-  share_.state_->context = context;
+  share_.WhenAlone(callback, context);
 }
 
 int Descriptor::Release() && noexcept {

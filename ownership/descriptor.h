@@ -11,6 +11,8 @@
 namespace escrow::ownership {
 
 class Descriptor;
+class FileSlots;
+class FixedFile;
 
 // A share in an open descriptor, held by each operation on it. The descriptor
 // is closed when its owner and all shares are gone, so its number cannot be
@@ -36,7 +38,9 @@ class DescriptorShare {
 
   // Whether number() is not a descriptor's but that of a slot in a ring's table
   // of registered files. Requires valid().
-  bool is_slot() const noexcept { return state_->is_slot; }
+  bool is_slot() const noexcept { return state_->slots != nullptr; }
+  // That table. Requires is_slot().
+  const FileSlots& slots() const noexcept { return *state_->slots; }
 
   // Ends this share, if it is one.
   void Release() noexcept {
@@ -50,11 +54,12 @@ class DescriptorShare {
 
  private:
   friend class Descriptor;
+  friend class FixedFile;
 
   struct State {
     int number;
-    bool is_slot;
     std::uint32_t shares;
+    FileSlots* slots;  // of a slot
     // When no share is left; null for Descriptor::Permanent().
     void (*close)(State& state) noexcept;
     // Called once, when a single share is left.
@@ -70,6 +75,9 @@ class DescriptorShare {
 
   // No share is left, or one that asked to be told.
   static void Dwindled(State* state) noexcept;
+
+  // For the owners, which say what it does.
+  void WhenAlone(void (*callback)(void* context), void* context) noexcept;
 
   State* state_ = nullptr;
 };

@@ -14,7 +14,9 @@
 #include <type_traits>
 #include <utility>
 
+#include "escrow/ownership/check.h"
 #include "escrow/ownership/descriptor.h"
+#include "escrow/ownership/fixed_file.h"
 
 namespace escrow::ownership {
 
@@ -207,15 +209,19 @@ struct Record {
   bool deadline_came = false;
   bool deadline_passed = false;
   __kernel_timespec deadline;
+  // While it is started: the file that it makes goes into a slot.
+  bool makes_slot = false;
 
   bool attached() const noexcept { return (attention & kOrphaned) == 0; }
 
   // Holds `share`, and another one, until the operation is done.
   void Hold(DescriptorShare share) noexcept {
+    CheckSlot(share);
     file = std::move(share);
     attention |= kSharing;
   }
   void HoldAlso(DescriptorShare share) noexcept {
+    CheckSlot(share);
     other_file = std::move(share);
     attention |= kSharing;
   }
@@ -223,6 +229,14 @@ struct Record {
   alignas(std::max_align_t) std::byte inline_bytes[kInlineBytes];
 
  private:
+  // In another ring's table the number would be another file's.
+  void CheckSlot(const DescriptorShare& share) const noexcept {
+    if (share.is_slot()) [[unlikely]] {
+      ESCROW_CHECK(share.slots().pool() == pool,
+                   "a FixedFile used on a ring other than its table's");
+    }
+  }
+
   template <typename Content>
   static void DestroyContent(Record& record) noexcept {
     std::destroy_at(&record.content<Content>());

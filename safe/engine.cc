@@ -767,6 +767,11 @@ void Engine::Shutdown() {
     Record& record = parked_.front();
     record.unpark(record, Record::Unpark::kGiveUp);
   }
+  while (!attachments_.empty()) {
+    Attachment& attachment = attachments_.front();
+    attachments_.pop_front();
+    attachment.RingEnds();
+  }
   ring_.reset();
   owner_.Release();
   // Not counted before, to cost running rings nothing.

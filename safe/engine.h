@@ -4,6 +4,9 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <boost/intrusive/link_mode.hpp>
+#include <boost/intrusive/list.hpp>
+#include <boost/intrusive/list_hook.hpp>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
@@ -33,6 +36,25 @@
 #include "escrow/safe/result.h"
 
 namespace escrow::safe::internal {
+
+// What is registered with a raw ring, and so ends with it.
+class Attachment {
+ public:
+  Attachment(const Attachment&) = delete;
+  Attachment& operator=(const Attachment&) = delete;
+
+  // The raw ring is about to go, and nothing is in flight on it any more but
+  // what is buried. Called once, unless this is destroyed before.
+  virtual void RingEnds() noexcept = 0;
+
+  boost::intrusive::list_member_hook<
+      boost::intrusive::link_mode<boost::intrusive::auto_unlink>>
+      hook;
+
+ protected:
+  Attachment() = default;
+  ~Attachment() = default;
+};
 
 // What a safe::Ring consists of: a raw ring, the records of its operations, and
 // the bookkeeping between the two. Private to this layer. Outlives its Ring
@@ -172,6 +194,17 @@ class Engine final : public ownership::RecordPool {
   // unless handles remain, the last of which does that then.
   void Shutdown();
 
+  // Tells `attachment` when the ring ends.
+  void Attach(Attachment& attachment) noexcept {
+    attachments_.push_back(attachment);
+  }
+
+  // For what can be done to a handle when its ring is gone, too. Whether there
+  // is nothing to be done: in a child process everything stays as it is.
+  bool LeaveHandle() const noexcept {
+    return ring_.has_value() && !owner_.IsCurrent() && MayLeaveHandle();
+  }
+
   raw::Ring& ring() noexcept { return *ring_; }
   std::size_t in_flight() const noexcept { return in_flight_; }
   std::uint64_t unknown_completions() const noexcept {
@@ -266,11 +299,6 @@ class Engine final : public ownership::RecordPool {
   // Say what the matter is.
   void NotOwner() const noexcept;
   void NotStarter() const noexcept;
-  // For what can be done to a handle when its ring is gone, too. Whether there
-  // is nothing to be done: in a child process everything stays as it is.
-  bool LeaveHandle() const noexcept {
-    return ring_.has_value() && !owner_.IsCurrent() && MayLeaveHandle();
-  }
   bool MayLeaveHandle() const noexcept;
   // Has to come before every io_uring_enter(2) but those that make room.
   void BeforeEnter() noexcept {
@@ -344,6 +372,12 @@ class Engine final : public ownership::RecordPool {
   std::size_t in_flight_ = 0;        // kQueued, and in unparked_
   std::size_t limit_;                // of in_flight_
   std::size_t handles_ = 0;  // records that are attached, once ring_ is gone
+  boost::intrusive::list<
+      Attachment,
+      boost::intrusive::member_hook<Attachment, decltype(Attachment::hook),
+                                    &Attachment::hook>,
+      boost::intrusive::constant_time_size<false>>
+      attachments_;
   std::uint64_t unknown_completions_ = 0;
 
   // Completions without a record, until the next Dispatch(): copies of
@@ -411,6 +445,16 @@ inline int NumberOf(const ownership::DescriptorShare& file) {
   ESCROW_CHECK(!file.is_slot(),
                "an operation that needs a descriptor, on a registered file");
   return file.number();
+}
+
+// Where an op puts the file that it makes, and the close-on-exec flag that it
+// sets, which slots do not have.
+inline raw::FileDestination DestinationOf(
+    const ownership::Record& record) noexcept {
+  return record.makes_slot ? raw::kAnyFixedFile : raw::kNewDescriptor;
+}
+inline int CloseOnExec(const ownership::Record& record, int flag) noexcept {
+  return record.makes_slot ? 0 : flag;
 }
 
 // The kernel transfers less than 2 GiB at a time, page-aligned.

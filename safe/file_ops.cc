@@ -133,7 +133,10 @@ void Tee::Start(Record& record) {
 
 void Pipe::Start(Record& record) {
   Engine::Of(record).Start(
-      record, raw::Pipe{.fds = numbers.value.ends, .flags = flags | O_CLOEXEC},
+      record,
+      raw::Pipe{.fds = numbers.value.ends,
+                .flags = flags | internal::CloseOnExec(record, O_CLOEXEC),
+                .into = internal::DestinationOf(record)},
       record.sqe_flags);
 }
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "escrow/ownership/descriptor.h"
+#include "escrow/ownership/fixed_file.h"
 #include "escrow/ownership/record.h"
 #include "escrow/safe/result.h"
 
@@ -43,12 +44,14 @@
 
 namespace escrow::safe {
 
-// The file that an operation is on: a share in a Descriptor, which cannot be
-// left out of an op.
+// The file that an operation is on: a share in a Descriptor or in a FixedFile
+// of the ring's, which cannot be left out of an op.
 class File {
  public:
   // NOLINTNEXTLINE(google-explicit-constructor): reads `.file = log`.
   File(const ownership::Descriptor& file) noexcept : share_(file.Share()) {}
+  // NOLINTNEXTLINE(google-explicit-constructor): reads `.file = log`.
+  File(const ownership::FixedFile& file) noexcept : share_(file.Share()) {}
 
   // For the record to hold, until the operation is done.
   ownership::DescriptorShare Take() && noexcept { return std::move(share_); }

@@ -44,7 +44,8 @@ static_assert(sizeof(Open::How) == sizeof(open_how));
 
 void Open::Start(Record& record) {
   if (internal::RefuseNul<raw::OpenAt2>(record, path)) return;
-  how.value = {.flags = static_cast<std::uint64_t>(flags | O_CLOEXEC),
+  const int all_flags = flags | internal::CloseOnExec(record, O_CLOEXEC);
+  how.value = {.flags = static_cast<std::uint64_t>(all_flags),
                .mode = mode,
                .resolve = resolve};
   const int from = Hold(record, std::move(directory));
@@ -52,7 +53,8 @@ void Open::Start(Record& record) {
       record,
       raw::OpenAt2{.directory = from,
                    .path = path.c_str(),
-                   .how = reinterpret_cast<const open_how*>(&how.value)},
+                   .how = reinterpret_cast<const open_how*>(&how.value),
+                   .into = internal::DestinationOf(record)},
       record.sqe_flags);
 }
 

@@ -18,6 +18,7 @@
 
 #include "escrow/ownership/check.h"
 #include "escrow/ownership/descriptor.h"
+#include "escrow/ownership/fixed_file.h"
 #include "escrow/ownership/record.h"
 #include "escrow/raw/error.h"
 #include "escrow/raw/ops.h"
@@ -37,6 +38,7 @@ namespace {
 using internal::Engine;
 using internal::FdOf;
 using ownership::Descriptor;
+using ownership::FixedFile;
 using ownership::RawResult;
 using ownership::Record;
 
@@ -125,8 +127,9 @@ struct OpenContent {
   }
 };
 
+template <typename Handle>
 struct CloseContent {
-  Descriptor file;
+  Handle file;
 
   Result<void> Take(const RawResult& result) && {
     Discard(result);
@@ -134,7 +137,7 @@ struct CloseContent {
   }
   void Discard(const RawResult& result) noexcept {
     // close(2) frees the number whatever error it reports. Where it was not
-    // called, the Descriptor does it: io_uring closes no ring's descriptor, and
+    // called, the handle does it: io_uring closes no ring's descriptor, and
     // says EBADF.
     const bool called =
         result.category == &raw::OperationCategory<raw::Close> &&
@@ -143,16 +146,23 @@ struct CloseContent {
   }
 };
 
-void StartClose(Record& record) {
-  const Descriptor& file = record.content<CloseContent>().file;
-  Engine::Of(record).Start(record, raw::Close{.fd = file.number()}, 0);
+raw::Fd NameOf(const Descriptor& file) { return file.number(); }
+raw::Fd NameOf(const FixedFile& file) {
+  return raw::FixedFile{static_cast<std::uint32_t>(file.slot())};
 }
 
+template <typename Handle>
+void StartClose(Record& record) {
+  const Handle& file = record.content<CloseContent<Handle>>().file;
+  Engine::Of(record).Start(record, raw::Close{.fd = NameOf(file)}, 0);
+}
+
+template <typename Handle>
 void UnparkClose(Record& record, Record::Unpark how) {
   if (how == Record::Unpark::kStart) {
-    StartClose(record);
+    StartClose<Handle>(record);
   } else {
-    record.content<CloseContent>().file.WhenAlone(nullptr, nullptr);
+    record.content<CloseContent<Handle>>().file.WhenAlone(nullptr, nullptr);
     Engine::Of(record).Finish(record, -ECANCELED);
   }
 }
@@ -185,6 +195,25 @@ std::uint8_t LinkFlag(internal::OnError on_error) {
                                               : std::uint8_t{IOSQE_IO_HARDLINK};
 }
 
+template <typename Handle>
+Operation<Result<void>> CloseAlone(Engine& engine, Handle file) {
+  Record& record = engine.Begin();
+  record.cancelled_on_drop = false;
+  auto& content = record.Emplace<CloseContent<Handle>>(std::move(file));
+  if (content.file.alone()) {
+    StartClose<Handle>(record);
+    return Operation<Result<void>>(record);
+  }
+  engine.Park(record, &UnparkClose<Handle>);
+  content.file.WhenAlone(
+      [](void* parked) {
+        Engine::Of(*static_cast<Record*>(parked))
+            .Unpark(*static_cast<Record*>(parked));
+      },
+      &record);
+  return Operation<Result<void>>(record);
+}
+
 }  // namespace
 
 Result<Ring> Ring::Create(const RingOptions& options) {
@@ -210,8 +239,8 @@ Ring::~Ring() {
   if (engine_ != nullptr) engine_->Shutdown();
 }
 
-Operation<Result<void>> Ring::Fsync(const Descriptor& file, SyncMode mode) {
-  return Start(Sync{.file = file, .mode = mode});
+Operation<Result<void>> Ring::Fsync(File file, SyncMode mode) {
+  return Start(Sync{.file = std::move(file), .mode = mode});
 }
 
 Operation<Result<Descriptor>> Ring::Open(std::string path, int flags,
@@ -230,21 +259,14 @@ Operation<Result<Descriptor>> Ring::Open(std::string path, int flags,
 
 Operation<Result<void>> Ring::Close(Descriptor file) {
   ESCROW_CHECK(file.valid(), "Close() of an empty Descriptor");
-  Record& record = engine_->Begin();
-  record.cancelled_on_drop = false;
-  auto& content = record.Emplace<CloseContent>(std::move(file));
-  if (content.file.alone()) {
-    StartClose(record);
-    return Operation<Result<void>>(record);
-  }
-  engine_->Park(record, &UnparkClose);
-  content.file.WhenAlone(
-      [](void* parked) {
-        Engine::Of(*static_cast<Record*>(parked))
-            .Unpark(*static_cast<Record*>(parked));
-      },
-      &record);
-  return Operation<Result<void>>(record);
+  return CloseAlone(*engine_, std::move(file));
+}
+
+Operation<Result<void>> Ring::Close(FixedFile file) {
+  ESCROW_CHECK(file.valid(), "Close() of an empty FixedFile");
+  ESCROW_CHECK(file.slots().pool() == engine_,
+               "Close() of another ring's FixedFile");
+  return CloseAlone(*engine_, std::move(file));
 }
 
 Operation<Result<struct ::statx>> Ring::Statx(std::string path,
@@ -284,8 +306,8 @@ Operation<Result<std::size_t>> Ring::CancelAll() {
   return Start(CancelMatching{});
 }
 
-Operation<Result<std::size_t>> Ring::CancelAll(const Descriptor& file) {
-  return Start(CancelMatching{.file = File(file)});
+Operation<Result<std::size_t>> Ring::CancelAll(File file) {
+  return Start(CancelMatching{.file = std::move(file)});
 }
 
 void Ring::WaitFor(Record& record) { engine_->Wait(record); }
@@ -339,6 +361,8 @@ std::uint64_t Ring::unknown_completions() const noexcept {
 std::size_t BuriedOperations() { return internal::BuriedCount(); }
 
 namespace internal {
+
+Engine& EngineOf(Ring& ring) noexcept { return *ring.engine_; }
 
 Record& Begin(Engine& engine) { return engine.Begin(); }
 

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "escrow/ownership/descriptor.h"
+#include "escrow/ownership/fixed_file.h"
 #include "escrow/ownership/memory.h"
 #include "escrow/ownership/record.h"
 #include "escrow/safe/file_ops.h"
@@ -40,8 +41,11 @@
 
 namespace escrow::safe {
 
+class Ring;
+
 namespace internal {
 class Engine;
+Engine& EngineOf(Ring& ring) noexcept;
 }  // namespace internal
 
 struct RingOptions {
@@ -193,14 +197,14 @@ class Ring {
   // pread(2) into the whole of `buffer`, or read(2) at the current position.
   // Fewer bytes than asked for are no error; 0 is the end of the file.
   template <ownership::Writable B>
-  Operation<Transfer<B>> Read(const ownership::Descriptor& file, B buffer,
+  Operation<Transfer<B>> Read(File file, B buffer,
                               std::uint64_t offset = kCurrentPosition,
                               StartOptions options = {});
 
   // pwrite(2) of the whole of `buffer`, or write(2) at the current position.
   // May write less.
   template <ownership::Readable B>
-  Operation<Transfer<B>> Write(const ownership::Descriptor& file, B buffer,
+  Operation<Transfer<B>> Write(File file, B buffer,
                                std::uint64_t offset = kCurrentPosition,
                                StartOptions options = {});
 
@@ -223,8 +227,7 @@ class Ring {
   auto Start(internal::ChainOf<kOnError, Members...> chain);
 
   // Covers the writes that are done when it is started, not those in flight.
-  Operation<Result<void>> Fsync(const ownership::Descriptor& file,
-                                SyncMode mode = SyncMode::kAll);
+  Operation<Result<void>> Fsync(File file, SyncMode mode = SyncMode::kAll);
 
   // open(2), with O_CLOEXEC in any case. `mode` is for O_CREAT and O_TMPFILE.
   // If the handle is dropped, what was opened is closed, but a file may have
@@ -238,6 +241,8 @@ class Ring {
   // Descriptor::Permanent() one, too. bad_file_descriptor for that of an
   // io_uring instance, which is then closed by close(2).
   Operation<Result<void>> Close(ownership::Descriptor file);
+  // The same of a FixedFile of this ring's table: empties its slot.
+  Operation<Result<void>> Close(ownership::FixedFile file);
 
   // statx(2).
   Operation<Result<struct ::statx>> Statx(std::string path,
@@ -269,7 +274,7 @@ class Ring {
   // Asks the kernel to cancel every operation in flight on this ring, or all
   // that are on `file`: how many it found. Each has an outcome of its own.
   Operation<Result<std::size_t>> CancelAll();
-  Operation<Result<std::size_t>> CancelAll(const ownership::Descriptor& file);
+  Operation<Result<std::size_t>> CancelAll(File file);
 
   // Cancels `operation` and blocks until it is done, which it may be because it
   // was, or because the cancellation came too late.
@@ -391,6 +396,7 @@ class Ring {
 
  private:
   friend class RawAccess;
+  friend internal::Engine& internal::EngineOf(Ring& ring) noexcept;
 
   explicit Ring(internal::Engine* engine) noexcept : engine_(engine) {}
 
@@ -583,10 +589,10 @@ auto Ring::Start(internal::ChainOf<kOnError, Members...> chain) {
 }
 
 template <ownership::Writable B>
-Operation<Transfer<B>> Ring::Read(const ownership::Descriptor& file, B buffer,
-                                  std::uint64_t offset, StartOptions options) {
+Operation<Transfer<B>> Ring::Read(File file, B buffer, std::uint64_t offset,
+                                  StartOptions options) {
   ownership::Record& record = internal::Begin(*engine_);
-  record.Hold(file.Share());
+  record.Hold(std::move(file).Take());
   auto& content =
       record.Emplace<internal::TransferContent<B>>(std::move(buffer));
   internal::StartRead(record, ownership::OwnedMemory<B>::Data(content.buffer),
@@ -596,10 +602,10 @@ Operation<Transfer<B>> Ring::Read(const ownership::Descriptor& file, B buffer,
 }
 
 template <ownership::Readable B>
-Operation<Transfer<B>> Ring::Write(const ownership::Descriptor& file, B buffer,
-                                   std::uint64_t offset, StartOptions options) {
+Operation<Transfer<B>> Ring::Write(File file, B buffer, std::uint64_t offset,
+                                   StartOptions options) {
   ownership::Record& record = internal::Begin(*engine_);
-  record.Hold(file.Share());
+  record.Hold(std::move(file).Take());
   auto& content =
       record.Emplace<internal::TransferContent<B>>(std::move(buffer));
   internal::StartWrite(record, ownership::OwnedMemory<B>::Data(content.buffer),

@@ -29,8 +29,10 @@ using ownership::SocketAddress;
 void Socket::Start(Record& record) {
   Engine::Of(record).Start(
       record,
-      raw::Socket{
-          .domain = domain, .type = type | SOCK_CLOEXEC, .protocol = protocol},
+      raw::Socket{.domain = domain,
+                  .type = type | internal::CloseOnExec(record, SOCK_CLOEXEC),
+                  .protocol = protocol,
+                  .into = internal::DestinationOf(record)},
       record.sqe_flags);
 }
 
@@ -61,12 +63,14 @@ void Connect::Start(Record& record) {
 
 void Accept::Start(Record& record) {
   record.Hold(std::move(socket).Take());
-  Engine::Of(record).Start(record,
-                           raw::Accept{.fd = FdOf(record.file),
-                                       .address = peer.value.room(),
-                                       .address_length = peer.value.size_room(),
-                                       .flags = flags | SOCK_CLOEXEC},
-                           record.sqe_flags);
+  Engine::Of(record).Start(
+      record,
+      raw::Accept{.fd = FdOf(record.file),
+                  .address = peer.value.room(),
+                  .address_length = peer.value.size_room(),
+                  .flags = flags | internal::CloseOnExec(record, SOCK_CLOEXEC),
+                  .into = internal::DestinationOf(record)},
+      record.sqe_flags);
 }
 
 Result<Accept::Connection> Accept::Take(const RawResult& result) && {

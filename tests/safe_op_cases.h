@@ -39,6 +39,9 @@
 //
 //   bool Possible();             // whether this machine can do it at all
 //   kRefusedAtOnce;              // the bad one fails as the kernel takes it
+//   static void Prepare(Ring&);  // a new ring, for what is registered with it
+//   static void Check(Ring&);    // when all operations on it are over
+//   static void End();           // when the last ring is gone
 //   auto Short();                // one that transfers less than it could
 //   void ExpectShort(Outcome);
 //   auto Waits();                // one that nothing ends yet
@@ -98,6 +101,7 @@ class SafeOps : public ::testing::Test {
       ::usleep(1000);
     }
     EXPECT_EQ(escrow::testing::OpenDescriptors(), descriptors_);
+    if constexpr (requires { Case::End(); }) Case::End();
   }
 
   static Ring MakeRing() {
@@ -106,6 +110,7 @@ class SafeOps : public ::testing::Test {
       ADD_FAILURE() << ring.error().message();
       std::abort();
     }
+    if constexpr (requires { Case::Prepare(*ring); }) Case::Prepare(*ring);
     return std::move(*ring);
   }
 
@@ -115,6 +120,7 @@ class SafeOps : public ::testing::Test {
   static void Drain(Ring& ring) {
     while (ring.in_flight() > 0) EXPECT_TRUE(ring.Dispatch());
     EXPECT_EQ(ring.unknown_completions(), 0u);
+    if constexpr (requires { Case::Check(ring); }) Case::Check(ring);
   }
 
   // Whether an operation may end like this after it was cancelled.
