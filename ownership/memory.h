@@ -4,6 +4,7 @@
 #include <array>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -25,9 +26,20 @@
 
 namespace escrow::ownership {
 
+class RecordPool;
+
+// Where memory is registered, so that operations there may name it by its
+// index: a ring, by the records of its operations, or none.
+struct BufferRegistration {
+  const RecordPool* ring = nullptr;
+  std::uint16_t index = 0;
+};
+
 // Specialisations have two static functions, which are noexcept:
 //   Data(B&)  -> std::byte*, or const std::byte* for memory that is read-only
 //   Size(const B&) -> std::size_t, in bytes
+// and, for memory that may be registered with a ring,
+//   Registration(const B&) -> BufferRegistration
 template <typename B>
 struct OwnedMemory;
 
@@ -56,6 +68,13 @@ concept HasSizeInType = requires {
 template <typename T>
 concept ViewsBytes = !HasSizeInType<T> && requires(T & value) {
   value.data();
+};
+
+// Memory that may be registered with a ring.
+template <typename B>
+concept Registered = Readable<B> && requires(const B& value) {
+  { OwnedMemory<B>::Registration(value) }
+  noexcept->std::same_as<BufferRegistration>;
 };
 
 // Element types whose bytes may be read and written as such.
@@ -219,6 +238,10 @@ struct OwnedMemory<Slice<B>> {
   }
   static std::size_t Size(const Slice<B>& value) noexcept {
     return value.length_;
+  }
+  static BufferRegistration Registration(
+      const Slice<B>& value) noexcept requires Registered<B> {
+    return OwnedMemory<B>::Registration(value.whole_);
   }
 };
 

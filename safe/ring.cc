@@ -431,5 +431,44 @@ void StartWrite(Record& record, const std::byte* data, std::size_t size,
             [&] { StartTransfer<raw::Write>(record, data, size, offset); });
 }
 
+void StartReadRegistered(Record& record,
+                         ownership::BufferRegistration registration,
+                         std::byte* data, std::size_t size,
+                         std::uint64_t offset, StartOptions options) {
+  if (registration.ring != record.pool) {
+    StartRead(record, data, size, offset, options);
+    return;
+  }
+  StartWith(options, record, [&] {
+    Engine::Of(record).Start(record,
+                             raw::ReadFixed{.fd = FdOf(record.file),
+                                            .buffer = data,
+                                            .length = TransferLength(size),
+                                            .offset = offset,
+                                            .buffer_index = registration.index},
+                             record.sqe_flags);
+  });
+}
+
+void StartWriteRegistered(Record& record,
+                          ownership::BufferRegistration registration,
+                          const std::byte* data, std::size_t size,
+                          std::uint64_t offset, StartOptions options) {
+  if (registration.ring != record.pool) {
+    StartWrite(record, data, size, offset, options);
+    return;
+  }
+  StartWith(options, record, [&] {
+    Engine::Of(record).Start(
+        record,
+        raw::WriteFixed{.fd = FdOf(record.file),
+                        .buffer = data,
+                        .length = TransferLength(size),
+                        .offset = offset,
+                        .buffer_index = registration.index},
+        record.sqe_flags);
+  });
+}
+
 }  // namespace internal
 }  // namespace escrow::safe

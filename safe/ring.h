@@ -505,6 +505,15 @@ void StartRead(ownership::Record& record, std::byte* data, std::size_t size,
                std::uint64_t offset, StartOptions options);
 void StartWrite(ownership::Record& record, const std::byte* data,
                 std::size_t size, std::uint64_t offset, StartOptions options);
+// The same with memory that may be registered with the record's ring.
+void StartReadRegistered(ownership::Record& record,
+                         ownership::BufferRegistration registration,
+                         std::byte* data, std::size_t size,
+                         std::uint64_t offset, StartOptions options);
+void StartWriteRegistered(ownership::Record& record,
+                          ownership::BufferRegistration registration,
+                          const std::byte* data, std::size_t size,
+                          std::uint64_t offset, StartOptions options);
 
 template <typename B>
 struct TransferContent {
@@ -595,9 +604,16 @@ Operation<Transfer<B>> Ring::Read(File file, B buffer, std::uint64_t offset,
   record.Hold(std::move(file).Take());
   auto& content =
       record.Emplace<internal::TransferContent<B>>(std::move(buffer));
-  internal::StartRead(record, ownership::OwnedMemory<B>::Data(content.buffer),
-                      ownership::OwnedMemory<B>::Size(content.buffer), offset,
-                      options);
+  using Memory = ownership::OwnedMemory<B>;
+  if constexpr (ownership::Registered<B>) {
+    internal::StartReadRegistered(record, Memory::Registration(content.buffer),
+                                  Memory::Data(content.buffer),
+                                  Memory::Size(content.buffer), offset,
+                                  options);
+  } else {
+    internal::StartRead(record, Memory::Data(content.buffer),
+                        Memory::Size(content.buffer), offset, options);
+  }
   return Operation<Transfer<B>>(record);
 }
 
@@ -608,9 +624,16 @@ Operation<Transfer<B>> Ring::Write(File file, B buffer, std::uint64_t offset,
   record.Hold(std::move(file).Take());
   auto& content =
       record.Emplace<internal::TransferContent<B>>(std::move(buffer));
-  internal::StartWrite(record, ownership::OwnedMemory<B>::Data(content.buffer),
-                       ownership::OwnedMemory<B>::Size(content.buffer), offset,
-                       options);
+  using Memory = ownership::OwnedMemory<B>;
+  if constexpr (ownership::Registered<B>) {
+    internal::StartWriteRegistered(record, Memory::Registration(content.buffer),
+                                   Memory::Data(content.buffer),
+                                   Memory::Size(content.buffer), offset,
+                                   options);
+  } else {
+    internal::StartWrite(record, Memory::Data(content.buffer),
+                         Memory::Size(content.buffer), offset, options);
+  }
   return Operation<Transfer<B>>(record);
 }
 
