@@ -222,6 +222,13 @@ void Engine::SettleSpecial(Record& record) noexcept {
   if ((record.attention & Record::kPaired) != 0) {
     record.own_came = true;
     if (!record.deadline_came) {
+      // Not to be told after those that came later; but a cancellation may be
+      // the deadline's.
+      if ((record.attention & Record::kArriving) != 0 &&
+          record.result.value >= 0) {
+        record.attention &= static_cast<std::uint8_t>(~Record::kArriving);
+        (void)record.content_type->arrive(record, /*last=*/true);
+      }
       record.stage = Record::Stage::kQueued;
       ++in_flight_;
       return;
