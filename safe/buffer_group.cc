@@ -23,6 +23,7 @@
 #include "escrow/safe/op.h"
 #include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
+#include "escrow/safe/stream.h"
 
 namespace escrow::safe {
 namespace {
@@ -93,10 +94,7 @@ class Group final : public BufferLedger, public internal::Attachment {
   }
 
   void Unused() noexcept override {
-    if (engine_ != nullptr) {
-      engine_->CheckThread();
-      Unregister();
-    }
+    if (engine_ != nullptr && !engine_->LeaveHandle()) Unregister();
     delete this;
   }
 
@@ -131,6 +129,12 @@ Result<Lease> TakeLease(BufferLedger& ledger, const Arrival& arrival,
   return ledger.MakeLease(arrival);
 }
 
+// The end of a stream is no item of it.
+bool BringsSomething(const RawResult& result) { return result.value != 0; }
+AfterLast AfterReceive(const RawResult& result) {
+  return result.value == 0 ? AfterLast::kEnd : internal::UsualAfter(result);
+}
+
 constexpr int kUncountable = MSG_WAITALL | MSG_TRUNC;
 
 }  // namespace
@@ -138,7 +142,7 @@ constexpr int kUncountable = MSG_WAITALL | MSG_TRUNC;
 Result<BufferGroup> BufferGroup::Create(Ring& ring,
                                         const BufferGroupOptions& options) {
   Engine& engine = internal::EngineOf(ring);
-  engine.CheckThread();
+  engine.CheckOwner();
   const Result<Group*> group =
       Group::Make(engine, {.count = options.count,
                            .size = options.size,
@@ -236,6 +240,110 @@ Result<Lease> ReadInto::Take(const RawResult& result) && {
 
 void ReadInto::Discard(const RawResult&) noexcept {
   (void)group.ledger().MakeLease(arrival);
+}
+
+void ReceiveMany::Start(Record& record) {
+  const std::uint16_t number = group.NumberFor(record);
+  const BufferLedger& ledger = group.ledger();
+  if (ledger.incremental() && (flags & kUncountable) != 0) {
+    Refuse<raw::RecvMultishot>(record);
+    return;
+  }
+  record.Hold(socket.Share());
+  Engine::Of(record).Start<kHeld>(
+      record,
+      raw::RecvMultishot{
+          .fd = FdOf(record.file), .group = number, .flags = flags},
+      SqeFlagsFor(record, ledger));
+}
+
+Arrival ReceiveMany::Arrive(const RawResult& result) noexcept {
+  return group.ledger().Arrive(result, /*bundle=*/false);
+}
+
+Result<ReceiveMany::Item> ReceiveMany::Take(const RawResult& result,
+                                            const Arrival& arrived) {
+  if (!result.ok()) return internal::Failure(result);
+  return group.ledger().MakeLease(arrived);
+}
+
+void ReceiveMany::Discard(const RawResult&, const Arrival& arrived) noexcept {
+  (void)group.ledger().MakeLease(arrived);
+}
+
+bool ReceiveMany::IsItem(const RawResult& result) noexcept {
+  return BringsSomething(result);
+}
+
+AfterLast ReceiveMany::After(const RawResult& result) noexcept {
+  return AfterReceive(result);
+}
+
+void ReceiveBundles::Start(Record& record) {
+  const std::uint16_t number = group.NumberFor(record);
+  if ((flags & kUncountable) != 0) {
+    Refuse<raw::RecvBundleMultishot>(record);
+    return;
+  }
+  record.Hold(socket.Share());
+  Engine::Of(record).Start<kHeld>(
+      record,
+      raw::RecvBundleMultishot{
+          .fd = FdOf(record.file), .group = number, .flags = flags},
+      SqeFlagsFor(record, group.ledger()));
+}
+
+Arrival ReceiveBundles::Arrive(const RawResult& result) noexcept {
+  return group.ledger().Arrive(result, /*bundle=*/true);
+}
+
+Result<ReceiveBundles::Item> ReceiveBundles::Take(const RawResult& result,
+                                                  const Arrival& arrived) {
+  if (!result.ok()) return internal::Failure(result);
+  return group.ledger().MakeBundle(arrived);
+}
+
+void ReceiveBundles::Discard(const RawResult&,
+                             const Arrival& arrived) noexcept {
+  (void)group.ledger().MakeBundle(arrived);
+}
+
+bool ReceiveBundles::IsItem(const RawResult& result) noexcept {
+  return BringsSomething(result);
+}
+
+AfterLast ReceiveBundles::After(const RawResult& result) noexcept {
+  return AfterReceive(result);
+}
+
+void ReadMany::Start(Record& record) {
+  const std::uint16_t number = group.NumberFor(record);
+  record.Hold(file.Share());
+  Engine::Of(record).Start<kHeld>(
+      record, raw::ReadMultishot{.fd = FdOf(record.file), .group = number},
+      SqeFlagsFor(record, group.ledger()));
+}
+
+Arrival ReadMany::Arrive(const RawResult& result) noexcept {
+  return group.ledger().Arrive(result, /*bundle=*/false);
+}
+
+Result<ReadMany::Item> ReadMany::Take(const RawResult& result,
+                                      const Arrival& arrived) {
+  if (!result.ok()) return internal::Failure(result);
+  return group.ledger().MakeLease(arrived);
+}
+
+void ReadMany::Discard(const RawResult&, const Arrival& arrived) noexcept {
+  (void)group.ledger().MakeLease(arrived);
+}
+
+bool ReadMany::IsItem(const RawResult& result) noexcept {
+  return BringsSomething(result);
+}
+
+AfterLast ReadMany::After(const RawResult& result) noexcept {
+  return AfterReceive(result);
 }
 
 }  // namespace escrow::safe

@@ -10,6 +10,7 @@
 #include "escrow/safe/op.h"
 #include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
+#include "escrow/safe/stream.h"
 
 // Receiving into buffers of a group, of which the kernel takes one only when
 // there is something to receive: many connections wait with few buffers.
@@ -133,6 +134,61 @@ struct ReadInto {
   bool Arrive(const ownership::RawResult& result, bool last) noexcept;
   Outcome Take(const ownership::RawResult& result) &&;
   void Discard(const ownership::RawResult& result) noexcept;
+};
+
+// ReceiveInto again and again: a stream of leases, which ends when the peer has
+// closed, or with the first error. no_buffer_space is an item, too, but not the
+// last one: the stream goes on when a lease was given back. Flags are refused
+// as by ReceiveInto, and MSG_WAITALL in any case. Linux 6.0.
+struct ReceiveMany {
+  File socket;
+  internal::GroupOf group;
+  int flags = 0;  // MSG_*
+
+  using Item = ownership::Lease;
+  using Arrived = ownership::Arrival;
+  void Start(ownership::Record& record);
+  Arrived Arrive(const ownership::RawResult& result) noexcept;
+  Result<Item> Take(const ownership::RawResult& result, const Arrived& arrived);
+  void Discard(const ownership::RawResult& result,
+               const Arrived& arrived) noexcept;
+  static bool IsItem(const ownership::RawResult& result) noexcept;
+  static AfterLast After(const ownership::RawResult& result) noexcept;
+};
+
+// The same of ReceiveBundle: a stream of bundles. Linux 6.10.
+struct ReceiveBundles {
+  File socket;
+  internal::GroupOf group;
+  int flags = 0;  // MSG_*
+
+  using Item = ownership::LeaseBundle;
+  using Arrived = ownership::Arrival;
+  void Start(ownership::Record& record);
+  Arrived Arrive(const ownership::RawResult& result) noexcept;
+  Result<Item> Take(const ownership::RawResult& result, const Arrived& arrived);
+  void Discard(const ownership::RawResult& result,
+               const Arrived& arrived) noexcept;
+  static bool IsItem(const ownership::RawResult& result) noexcept;
+  static AfterLast After(const ownership::RawResult& result) noexcept;
+};
+
+// read(2) again and again, each time that there is something, of a file that
+// can be polled: pipes, terminals, sockets. A stream of leases, which ends at
+// the end of the file, or with the first error but no_buffer_space. Linux 6.7.
+struct ReadMany {
+  File file;
+  internal::GroupOf group;
+
+  using Item = ownership::Lease;
+  using Arrived = ownership::Arrival;
+  void Start(ownership::Record& record);
+  Arrived Arrive(const ownership::RawResult& result) noexcept;
+  Result<Item> Take(const ownership::RawResult& result, const Arrived& arrived);
+  void Discard(const ownership::RawResult& result,
+               const Arrived& arrived) noexcept;
+  static bool IsItem(const ownership::RawResult& result) noexcept;
+  static AfterLast After(const ownership::RawResult& result) noexcept;
 };
 
 }  // namespace escrow::safe

@@ -19,6 +19,7 @@
 #include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
 #include "escrow/safe/socket_ops.h"
+#include "escrow/safe/stream_ops.h"
 
 namespace escrow::safe {
 namespace {
@@ -116,6 +117,11 @@ Result<FileTable> FileTable::Create(Ring& ring,
 Result<FixedFile> FileTable::Put(const Descriptor& file) {
   ESCROW_CHECK(share_.valid(), "use of a FileTable that was moved from");
   return static_cast<Slots&>(*share_).Put(file);
+}
+
+Result<FixedFile> Direct<AcceptMany>::Take(const RawResult& result) {
+  if (!result.ok()) return internal::Failure(result);
+  return FixedFile::Adopt(table.slots(), result.value);
 }
 
 void InstallDescriptor::Start(Record& record) {

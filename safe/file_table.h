@@ -15,6 +15,7 @@
 #include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
 #include "escrow/safe/socket_ops.h"
+#include "escrow/safe/stream_ops.h"
 
 // Files that are registered with a ring: an operation that names one saves the
 // look-up of a descriptor, and what an operation makes need not have a
@@ -123,9 +124,12 @@ struct DirectOutcome<Pipe> {
 // instead of giving it a descriptor: Open, Socket, Accept, Pipe. A slot has no
 // close-on-exec flag, and no other process ever gets it. If nobody takes the
 // outcome, the slot is emptied. too_many_files_open_in_system (ENFILE) when
-// none is free.
+// none is free. Of AcceptMany, a stream of FixedFiles.
+template <typename T>
+struct Direct;
+
 template <Op T>
-struct Direct {
+struct Direct<T> {
   internal::TableOf table;
   T op;
 
@@ -140,6 +144,23 @@ struct Direct {
   }
   void Discard(const ownership::RawResult& result) noexcept {
     (void)internal::DirectOutcome<T>::Take(op, table.slots(), result);
+  }
+};
+
+template <>
+struct Direct<AcceptMany> {
+  internal::TableOf table;
+  AcceptMany op;
+
+  using Item = ownership::FixedFile;
+  void Start(ownership::Record& record) {
+    internal::MakeSlot(record, table.slots());
+    op.Start(record);
+    record.makes_slot = false;
+  }
+  Result<Item> Take(const ownership::RawResult& result);
+  void Discard(const ownership::RawResult& result) noexcept {
+    (void)Take(result);
   }
 };
 

@@ -28,8 +28,10 @@ void AcceptMany::Start(Record& record) {
   record.Hold(socket.Share());
   Engine::Of(record).Start<Until::kLastCompletion>(
       record,
-      raw::AcceptMultishot{.fd = FdOf(record.file),
-                           .flags = flags | SOCK_CLOEXEC},
+      raw::AcceptMultishot{
+          .fd = FdOf(record.file),
+          .flags = flags | internal::CloseOnExec(record, SOCK_CLOEXEC),
+          .into = internal::DestinationOf(record)},
       record.sqe_flags);
 }
 

@@ -24,6 +24,7 @@
 #include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
 #include "escrow/safe/socket_ops.h"
+#include "escrow/safe/stream.h"
 #include "tests/safe_op_cases.h"
 #include "tests/support.h"
 
@@ -462,6 +463,113 @@ TEST_P(SafeBufferGroup, RefusesWhatCannotBe) {
   } else {
     EXPECT_EQ(lease->size(), 1u);
   }
+}
+
+TEST_P(SafeBufferGroup, StreamsLeases) {
+  auto stream =
+      ring_->Start(ReceiveMany{.socket = pair_.here, .group = *group_});
+  std::string sent, got;
+  for (int i = 0; i < 50; ++i) {
+    const std::string text = std::to_string(i) + " ";
+    sent += text;
+    Put(pair_.there, text);
+    while (got.size() < sent.size()) {
+      auto lease = ring_->Next(stream);
+      ASSERT_TRUE(lease && *lease) << (*lease).error().message();
+      EXPECT_FALSE((*lease)->empty());
+      got += Text(**lease);
+    }
+  }
+  EXPECT_EQ(got, sent);
+  pair_.there = Descriptor();
+  EXPECT_FALSE(ring_->Next(stream));
+}
+
+TEST_P(SafeBufferGroup, StreamGoesOnWhenALeaseIsBack) {
+  auto stream =
+      ring_->Start(ReceiveMany{.socket = pair_.here, .group = *group_});
+  const std::string sent(kCount * kSize + 3, 'x');
+  Put(pair_.there, sent);
+  std::string got;
+  std::vector<Lease> leases;
+  for (;;) {
+    auto lease = ring_->Next(stream);
+    ASSERT_TRUE(lease);
+    if (!*lease) {
+      EXPECT_EQ(lease->error(), std::errc::no_buffer_space);
+      break;
+    }
+    got += Text(**lease);
+    leases.push_back(std::move(**lease));
+  }
+  EXPECT_EQ(got.size(), kCount * kSize);
+  leases.clear();
+  auto lease = ring_->Next(stream);
+  ASSERT_TRUE(lease && *lease);
+  EXPECT_EQ(Text(**lease), "xxx");
+}
+
+TEST_P(SafeBufferGroup, StreamThatIsDroppedGivesBackWhatNobodyTook) {
+  {
+    auto stream =
+        ring_->Start(ReceiveMany{.socket = pair_.here, .group = *group_});
+    EXPECT_TRUE(ring_->Submit());
+    for (int i = 0; i < 3; ++i) {
+      Put(pair_.there, std::string(kSize, 'x'));
+      EXPECT_TRUE(ring_->Wait(ring_->Nop()));
+    }
+    EXPECT_LT(group_->available(), kCount);
+  }
+  Drain();
+  EXPECT_EQ(group_->available(), kCount);
+}
+
+TEST_P(SafeBufferGroup, StreamOutlivesTheRing) {
+  auto stream =
+      ring_->Start(ReceiveMany{.socket = pair_.here, .group = *group_});
+  EXPECT_TRUE(ring_->Submit());
+  Put(pair_.there, "item");
+  EXPECT_TRUE(ring_->Wait(ring_->Nop()));
+  ring_.reset();
+  group_.reset();
+  ASSERT_TRUE(stream.ready());
+  const auto lease = stream.Take();
+  ASSERT_TRUE(lease && *lease);
+  EXPECT_EQ(Text(**lease), "item");
+}
+
+TEST_P(SafeBufferGroup, StreamsBundles) {
+  auto stream =
+      ring_->Start(ReceiveBundles{.socket = pair_.here, .group = *group_});
+  for (int i = 0; i < 20; ++i) {
+    Put(pair_.there, "0123456789ab");
+    std::string got;
+    while (got.size() < 12) {
+      auto bundle = ring_->Next(stream);
+      ASSERT_TRUE(bundle && *bundle) << bundle->error().message();
+      for (const auto& text : Texts(std::move(**bundle))) got += text;
+    }
+    EXPECT_EQ(got, "0123456789ab");
+  }
+  pair_.there = Descriptor();
+  EXPECT_FALSE(ring_->Next(stream));
+}
+
+TEST_P(SafeBufferGroup, StreamsWhatIsRead) {
+  Ends ends;
+  auto stream = ring_->Start(ReadMany{.file = ends.read, .group = *group_});
+  std::string got;
+  for (int i = 0; i < 20; ++i) {
+    Put(ends.write, "abcde");
+    while (got.size() < 5u) {
+      auto lease = ring_->Next(stream);
+      ASSERT_TRUE(lease && *lease) << lease->error().message();
+      got += Text(**lease);
+    }
+    EXPECT_EQ(std::exchange(got, ""), "abcde");
+  }
+  ends.write = Descriptor();
+  EXPECT_FALSE(ring_->Next(stream));
 }
 
 using SafeIncrementalGroup = SafeBufferGroup;

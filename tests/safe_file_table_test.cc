@@ -24,6 +24,8 @@
 #include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
 #include "escrow/safe/socket_ops.h"
+#include "escrow/safe/stream.h"
+#include "escrow/safe/stream_ops.h"
 #include "tests/safe_op_cases.h"
 #include "tests/support.h"
 
@@ -416,6 +418,32 @@ TEST_F(SafeFileTable, EndsBeforeTheOperationsThatFillIt) {
     EXPECT_EQ(sent.value(), 5u);
   }
   table_ = MakeTable(ring_);
+}
+
+TEST_F(SafeFileTable, StreamsConnections) {
+  const Listener listener(world_);
+  auto stream = ring_->Start(
+      Direct<AcceptMany>{.table = *table_, .op = {.socket = listener.socket}});
+  EXPECT_TRUE(ring_->Submit());
+  std::vector<Descriptor> clients;
+  for (int i = 0; i < 3; ++i) {
+    clients.push_back(UnixSocket());
+    EXPECT_EQ(::connect(clients.back().number(), listener.address.data(),
+                        listener.address.size()),
+              0);
+  }
+  const int descriptors = OpenDescriptors();
+  auto connection = ring_->Next(stream);
+  ASSERT_TRUE(connection && *connection);
+  EXPECT_EQ(OpenDescriptors(), descriptors);
+  auto [sent, text] = ring_->Wait(ring_->Start(
+      Send<std::string>{.socket = **connection, .buffer = "hello"}));
+  EXPECT_EQ(sent.value(), 5u);
+  char bytes[8];
+  EXPECT_EQ(::read(clients[0].number(), bytes, sizeof(bytes)), 5);
+  // What nobody took leaves its slot with the stream.
+  { const auto dropped = std::move(stream); }
+  while (ring_->in_flight() > 0) EXPECT_TRUE(ring_->Dispatch());
 }
 
 TEST_F(SafeFileTable, RingEndsFirst) {
