@@ -421,6 +421,11 @@ TEST_P(SafeBufferGroup, RingEndsFirst) {
     all += text;
   }
   EXPECT_EQ(all, "0123456789");
+  EXPECT_EQ(Text(*lease), "lease");
+  // Not even a ring in the same place has it.
+  ring_ = MakeRing();
+  EXPECT_DEATH((void)ring_->Start(Receive()),
+               "a BufferGroup used on a ring other than its own");
   group_.reset();
   EXPECT_EQ(Text(*lease), "lease");
 }
