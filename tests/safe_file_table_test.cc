@@ -473,25 +473,42 @@ TEST_F(SafeFileTable, RingEndsFirst) {
   EXPECT_LE(OpenDescriptors(), descriptors);
 }
 
-TEST_F(SafeFileTable, SlotsOfOneRingAreNoneOfAnother) {
-  auto file = OpenDirect();
-  ASSERT_TRUE(file);
-  auto other = MakeRing();
-  EXPECT_DEATH((void)other->Read(*file, std::string(4, '.'), 0),
-               "a FixedFile used on a ring other than its table's");
-  EXPECT_DEATH((void)other->Start(Direct<Socket>{.table = *table_, .op = {}}),
-               "a Direct op on a ring other than its table's");
-  EXPECT_DEATH((void)other->Close(std::move(*file)),
-               "Close\\(\\) of another ring's FixedFile");
+// Each in a child process, whose rings are its own.
+enum class Misuse { kRead, kDirect, kClose, kReadAfterRing };
+void UseOnAnotherRing(Misuse how) {
+  const World world;
+  auto ring = Ring::Create({.entries = 8});
+  auto table = FileTable::Create(*ring, kSlots);
+  auto file = table->Put(world.OpenFile());
+  if (how == Misuse::kReadAfterRing) {
+    // One in its place, as far as that goes.
+    { const Ring gone = std::move(*ring); }
+    ring = Ring::Create({.entries = 8});
+    table = FileTable::Create(*ring, kSlots);
+    (void)ring->Read(*file, std::string(4, '.'), 0);
+    return;
+  }
+  auto other = Ring::Create({.entries = 8});
+  switch (how) {
+    case Misuse::kRead:
+      (void)other->Read(*file, std::string(4, '.'), 0);
+      break;
+    case Misuse::kDirect:
+      (void)other->Start(Direct<Socket>{.table = *table, .op = {}});
+      break;
+    default:
+      (void)other->Close(std::move(*file));
+      break;
+  }
 }
-
-TEST_F(SafeFileTable, DeadSlotsAreNoneOfANewRing) {
-  auto file = OpenDirect();
-  ASSERT_TRUE(file);
-  ring_.reset();
-  ring_ = MakeRing();
-  table_ = MakeTable(ring_);
-  EXPECT_DEATH((void)ring_->Read(*file, std::string(4, '.'), 0),
+TEST(SafeFileTableDeathTest, SlotsOfOneRingAreNoneOfAnother) {
+  EXPECT_DEATH(UseOnAnotherRing(Misuse::kRead),
+               "a FixedFile used on a ring other than its table's");
+  EXPECT_DEATH(UseOnAnotherRing(Misuse::kDirect),
+               "a Direct op on a ring other than its table's");
+  EXPECT_DEATH(UseOnAnotherRing(Misuse::kClose),
+               "Close\\(\\) of another ring's FixedFile");
+  EXPECT_DEATH(UseOnAnotherRing(Misuse::kReadAfterRing),
                "a FixedFile used on a ring other than its table's");
 }
 
