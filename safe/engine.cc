@@ -512,8 +512,9 @@ bool Engine::OnDeadline(const io_uring_cqe& cqe) noexcept {
   }
   record->deadline_came = true;
   // It says how many it has cancelled where those wait for a process or a
-  // futex.
-  record->deadline_passed = cqe.res == -ETIME || cqe.res > 0;
+  // futex, and EALREADY where it has interrupted a worker.
+  record->deadline_passed =
+      cqe.res == -ETIME || cqe.res == -EALREADY || cqe.res > 0;
   if (record->own_came) {
     if ((record->attention & Record::kNotifying) == 0) --in_flight_;
     Settle(*record);

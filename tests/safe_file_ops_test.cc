@@ -560,14 +560,14 @@ TEST(SafeFileOps, MappingComesBackToACallback) {
 }
 
 TEST(SafeFileOpsDeathTest, AdviceBeyondTheMapping) {
-  auto ring = Ring::Create({.entries = 8});
-  ASSERT_TRUE(ring);
-  const auto advise = [&](std::size_t offset, std::size_t length) {
+  const auto advise = [](std::size_t offset, std::size_t length) {
     auto mapping = ownership::Mapping::Anonymous(8192);
-    (void)ring->Start(AdviseMapping{.mapping = std::move(*mapping),
-                                    .offset = offset,
-                                    .length = length,
-                                    .advice = MADV_NORMAL});
+    WithOwnRing([&](Ring& ring) {
+      (void)ring.Start(AdviseMapping{.mapping = std::move(*mapping),
+                                     .offset = offset,
+                                     .length = length,
+                                     .advice = MADV_NORMAL});
+    });
   };
   EXPECT_DEATH(advise(4096, 4097), "beyond the end of the mapping");
   EXPECT_DEATH(advise(8193, 0), "beyond the end of the mapping");

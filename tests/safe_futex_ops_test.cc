@@ -124,7 +124,7 @@ struct FutexWaitAnyCase {
 };
 
 using Cases = ::testing::Types<FutexWaitCase, FutexWakeCase, FutexWaitAnyCase>;
-INSTANTIATE_TYPED_TEST_SUITE_P(Futex, SafeOps, Cases, CaseNames);
+ESCROW_OP_CASES(Futex, Cases);
 
 // What a row cannot say.
 

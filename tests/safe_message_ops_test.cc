@@ -378,7 +378,7 @@ struct ReceiveDatagramCase {
 using Cases = ::testing::Types<SendMessageCase, SendMessagePassingCase,
                                SendDatagramCase, ReceiveMessageCase,
                                ReceivePassedCase, ReceiveDatagramCase>;
-INSTANTIATE_TYPED_TEST_SUITE_P(Message, SafeOps, Cases, CaseNames);
+ESCROW_OP_CASES(Message, Cases);
 
 // What a row cannot say.
 
@@ -657,17 +657,20 @@ TEST(SafeMessageOpsDeathTest, DescriptorsAreNotPassedAsNumbers) {
 // Measured on a TCP connection: bytes that were overwritten after the
 // completion went to the peer.
 TEST(SafeMessageOpsDeathTest, ZeroCopyIsNoFlag) {
-  auto ring = Ring::Create({.entries = 8});
-  ASSERT_TRUE(ring);
   const Pair pair;
   EXPECT_DEATH(
-      (void)ring->Start(SendMessage<std::string>{.socket = pair.here,
-                                                 .message = {.bytes = "x"},
-                                                 .flags = MSG_ZEROCOPY}),
+      WithOwnRing([&](Ring& ring) {
+        (void)ring.Start(SendMessage<std::string>{.socket = pair.here,
+                                                  .message = {.bytes = "x"},
+                                                  .flags = MSG_ZEROCOPY});
+      }),
       "a send with MSG_ZEROCOPY");
-  EXPECT_DEATH((void)ring->Start(Send<std::string>{
-                   .socket = pair.here, .buffer = "x", .flags = MSG_ZEROCOPY}),
-               "a send with MSG_ZEROCOPY");
+  EXPECT_DEATH(
+      WithOwnRing([&](Ring& ring) {
+        (void)ring.Start(Send<std::string>{
+            .socket = pair.here, .buffer = "x", .flags = MSG_ZEROCOPY});
+      }),
+      "a send with MSG_ZEROCOPY");
 }
 
 }  // namespace

@@ -138,7 +138,7 @@ struct UringCommandCase {
 };
 
 using Cases = ::testing::Types<SendToRingCase, UringCommandCase>;
-INSTANTIATE_TYPED_TEST_SUITE_P(Ring, SafeOps, Cases, CaseNames);
+ESCROW_OP_CASES(Ring, Cases);
 
 // What a row cannot say.
 
@@ -254,16 +254,16 @@ static_assert(!IsCommand<StaticBytes, MakesWhole>, "it is read-only");
 static_assert(!IsCommand<std::string_view, MakesWhole>);
 
 TEST(SafeRingOpsDeathTest, BigCommandsNeedBigEntries) {
-  Ring ring = MakeRing();
   const World world;
   const Descriptor file = world.OpenFile();
-  EXPECT_DEATH(
-      (void)ring.Start(UringCommand{
-          .file = file,
-          .command = 1,
-          .buffer = std::string("x"),
-          .make = [](std::byte*, std::size_t) { return BigCommand(); }}),
-      "on a ring without IORING_SETUP_SQE128");
+  const auto make = [](std::byte*, std::size_t) { return BigCommand(); };
+  EXPECT_DEATH(WithOwnRing([&](Ring& ring) {
+                 (void)ring.Start(UringCommand{.file = file,
+                                               .command = 1,
+                                               .buffer = std::string("x"),
+                                               .make = make});
+               }),
+               "on a ring without IORING_SETUP_SQE128");
 }
 
 TEST(SafeRingOps, SendsToItself) {
@@ -301,7 +301,9 @@ TEST(SafeRingOps, EndsNoOperationOfTheTarget) {
   while (target.got.count == 0) EXPECT_TRUE(target.ring.Dispatch());
   EXPECT_FALSE(reading.done());
   EXPECT_EQ(target.ring.in_flight(), 1u);
-  EXPECT_DEATH((void)ring.Start(SendToRing{.ring = address, .user_data = its}),
+  EXPECT_DEATH(WithOwnRing([&](Ring& own) {
+                 (void)own.Start(SendToRing{.ring = address, .user_data = its});
+               }),
                "SendToRing with the topmost bit of user_data set");
 }
 

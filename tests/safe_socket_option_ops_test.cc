@@ -207,7 +207,7 @@ struct UnsentBytesCase {
 using Cases = ::testing::Types<SetSocketOptionCase, SetTextOptionCase,
                                GetSocketOptionCase, GetOwnedOptionCase,
                                ReceivableBytesCase, UnsentBytesCase>;
-INSTANTIATE_TYPED_TEST_SUITE_P(SocketOption, SafeOps, Cases, CaseNames);
+ESCROW_OP_CASES(SocketOption, Cases);
 
 // What a row cannot say.
 
@@ -241,14 +241,16 @@ TEST(SafeSocketOptionOps, NamesOfBothEnds) {
 }
 
 TEST(SafeSocketOptionOpsDeathTest, DescriptorsAreAskedForAsSuch) {
-  auto ring = Ring::Create({.entries = 8});
-  ASSERT_TRUE(ring);
   const Pair pair;
-  EXPECT_DEATH((void)ring->Start(GetSocketOption<int>{.socket = pair.here,
-                                                      .option = kPeerPidfd}),
+  EXPECT_DEATH(WithOwnRing([&](Ring& ring) {
+                 (void)ring.Start(GetSocketOption<int>{.socket = pair.here,
+                                                       .option = kPeerPidfd});
+               }),
                "SO_PEERPIDFD as a number");
-  EXPECT_DEATH((void)ring->Start(GetSocketOption<Descriptor>{
-                   .socket = pair.here, .option = SO_TYPE}),
+  EXPECT_DEATH(WithOwnRing([&](Ring& ring) {
+                 (void)ring.Start(GetSocketOption<Descriptor>{
+                     .socket = pair.here, .option = SO_TYPE});
+               }),
                "a socket option as a Descriptor");
 }
 

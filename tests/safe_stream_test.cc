@@ -373,9 +373,9 @@ TEST_F(SafeStream, CountsForOneAtTheLimit) {
   EXPECT_TRUE(ring.Wait(ring.Nop()));
 }
 
-// Zero-copy sends need a network protocol; local sockets have none. Most of what
-// is sent stays with the sender until the peer receives, or is gone, so that the
-// network stack keeps the bytes.
+// Zero-copy sends need a network protocol; local sockets have none. Most of
+// what is sent stays with the sender until the peer receives, or is gone, so
+// that the network stack keeps the bytes.
 struct Tcp {
   Tcp() {
     const Descriptor listener =

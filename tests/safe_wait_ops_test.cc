@@ -223,7 +223,7 @@ struct WaitPidfdCase {
 
 using Cases = ::testing::Types<TimeoutCase, PollCase, EpollControlCase,
                                EpollWaitCase, WaitIdCase, WaitPidfdCase>;
-INSTANTIATE_TYPED_TEST_SUITE_P(Wait, SafeOps, Cases, CaseNames);
+ESCROW_OP_CASES(Wait, Cases);
 
 // What a row cannot say.
 
@@ -386,13 +386,13 @@ TEST_F(SafeWaitOps, DroppedUpdatesLeaveNothing) {
   EXPECT_EQ(ring_.unknown_completions(), 0u);
 }
 
-using SafeWaitOpsDeathTest = SafeWaitOps;
-
-TEST_F(SafeWaitOpsDeathTest, UpdatesOfAnotherRingsOperation) {
-  auto other = Ring::Create({.entries = 8});
-  ASSERT_TRUE(other);
-  auto timeout = other->Timeout(hours(1));
-  EXPECT_DEATH((void)ring_.Start(UpdateTimeout{.timeout = timeout}),
+TEST(SafeWaitOpsDeathTest, UpdatesOfAnotherRingsOperation) {
+  EXPECT_DEATH(WithOwnRing([](Ring& ring) {
+                 WithOwnRing([&](Ring& other) {
+                   auto timeout = other.Timeout(hours(1));
+                   (void)ring.Start(UpdateTimeout{.timeout = timeout});
+                 });
+               }),
                "an update of another ring's operation");
 }
 

@@ -18,6 +18,7 @@
 
 #include "escrow/ownership/descriptor.h"
 #include "escrow/ownership/socket_address.h"
+#include "escrow/safe/ring.h"
 #include "tests/support.h"
 
 // What tests of the safe layer work on.
@@ -137,6 +138,14 @@ struct Pair {
   Descriptor here;
   Descriptor there;
 };
+
+// Calls `misuse` with a ring of this process: for death tests, whose child
+// processes may not use the rings of their parent.
+template <typename Misuse>
+void WithOwnRing(const Misuse& misuse) {
+  auto ring = Ring::Create({.entries = 8});
+  if (ring) misuse(*ring);
+}
 
 }  // namespace escrow::safe::cases
 
