@@ -19,7 +19,7 @@ void RecordPool::Grow() noexcept {
   std::unique_ptr<Record[]> block(new Record[count]);
   for (std::size_t i = 0; i < count; ++i) {
     block[i].pool = this;
-    block[i].identity = Record::kUserDataBit | (begin + i);
+    block[i].index = static_cast<std::uint32_t>(begin + i);
     block[i].next_free = i + 1 < count ? &block[i + 1] : free_;
   }
   free_ = block.get();
@@ -30,6 +30,16 @@ void RecordPool::Grow() noexcept {
   } else {
     more_.push_back(std::move(block));
   }
+}
+
+Record& RecordPool::AcquireNew() noexcept {
+  Grow();
+  return Acquire();
+}
+
+// Apart, so that compilers do not compute it every time.
+void RecordPool::WrapUse(Record& record) noexcept {
+  record.use = Record::kUseBit;
 }
 
 Record* RecordPool::FindBeyond(std::uint64_t user_data) noexcept {

@@ -33,23 +33,30 @@ class RecordPool {
   // A free record, of which the caller has to fill content and stage. Ends the
   // program when there is no memory for more.
   Record& Acquire() noexcept {
-    if (free_ == nullptr) [[unlikely]] {
-      Grow();
+    Record* const record = free_;
+    if (record == nullptr) [[unlikely]] {
+      return AcquireNew();
     }
-    Record& record = *free_;
-    free_ = record.next_free;
-    record.attention = 0;
-    record.cancelled_on_drop = true;
-    record.sqe_flags = 0;
-    record.has_items = false;
-    return record;
+    return Acquire(*record);
+  }
+
+  // What Acquire() has without making more records, or null. To be acquired.
+  Record* free() const noexcept { return free_; }
+  Record& Acquire(Record& free) noexcept {
+    free_ = free.next_free;
+    free.attention = 0;
+    free.has_items = false;
+    free.cancelled_on_drop = true;
+    free.sqe_flags = 0;
+    return free;
   }
 
   // Takes a record back, whose content is ended and which is in no list. Its
   // user_data() is not valid any more.
   void Release(Record& record) noexcept {
-    record.identity =
-        (record.identity + (std::uint64_t{1} << 32)) | Record::kUserDataBit;
+    if (++record.use == 0) [[unlikely]] {
+      WrapUse(record);
+    }
     record.stage = Record::Stage::kFree;
     record.next_free = free_;
     free_ = &record;
@@ -58,12 +65,20 @@ class RecordPool {
   // The record that is now used under `user_data`, or null if there is none:
   // what a completion with that user_data belongs to.
   Record* Find(std::uint64_t user_data) noexcept {
-    const auto index = static_cast<std::uint32_t>(user_data);
-    if (index < first_size_) [[likely]] {
-      Record& record = first_[index];
-      return record.user_data() == user_data ? &record : nullptr;
+    if (static_cast<std::uint32_t>(user_data) < first_size_) [[likely]] {
+      return FindFirst(user_data);
     }
     return FindBeyond(user_data);
+  }
+
+  // The same, or null for any record that is not one of the first.
+  Record* FindFirst(std::uint64_t user_data) noexcept {
+    const auto index = static_cast<std::uint32_t>(user_data);
+    if (index >= first_size_) [[unlikely]] {
+      return nullptr;
+    }
+    Record& record = first_[index];
+    return record.user_data() == user_data ? &record : nullptr;
   }
 
   // Calls `function` with every record, used or free. Records may change and
@@ -83,6 +98,8 @@ class RecordPool {
   static constexpr std::size_t kBlockRecords = 64;
 
   void Grow() noexcept;
+  Record& AcquireNew() noexcept;
+  static void WrapUse(Record& record) noexcept;
   Record* FindBeyond(std::uint64_t user_data) noexcept;
 
   Record* free_ = nullptr;

@@ -414,6 +414,10 @@ class Ring {
     return Reservation(this, tail, count);
   }
 
+  // For assertions: whether a Reservation is open. False in builds without
+  // them.
+  bool reserving() const noexcept { return reservation_open_; }
+
   // Entries that can be pushed before the next submit, and entries pushed that
   // the kernel has not consumed.
   unsigned sq_space_left() const noexcept {

@@ -49,6 +49,13 @@ static_assert(offsetof(io_uring_cqe, flags) == kResultOffset + 4 &&
               offsetof(ownership::RawResult, value) == 0 &&
               offsetof(ownership::RawResult, flags) == 4);
 
+void SetResult(ownership::Record& record, const io_uring_cqe& cqe) {
+  // Value and flags in one.
+  std::memcpy(static_cast<void*>(&record.result),
+              reinterpret_cast<const std::byte*>(&cqe) + kResultOffset,
+              kResultBytes);
+}
+
 // The errors of io_uring_enter(2) that pass by themselves.
 bool IsTransient(int error) {
   return error == EAGAIN || error == EBUSY || error == ENOMEM ||
@@ -77,6 +84,7 @@ std::atomic<Engine*> abandoned = nullptr;
 Engine::Engine(raw::Ring ring, milliseconds teardown_limit, std::size_t limit)
     : RecordPool(ring.get()->sq.ring_entries),
       ring_(std::move(ring)),
+      entry_bytes_(sizeof(io_uring_sqe) << io_uring_sqe_shift(ring_->get())),
       limit_(limit),
       owner_([](void* engine) { static_cast<Engine*>(engine)->OnThreadEnd(); },
              this),
@@ -143,6 +151,14 @@ void Engine::OnThreadEnd() {
 }
 
 // Starting.
+
+bool Engine::MakeReady(Record& record, bool limited) {
+  if (limited && in_flight_ >= limit_) {
+    Refuse(record);
+    return false;
+  }
+  return Reserve(record, 1);
+}
 
 void Engine::Refuse(Record& record) noexcept {
   static const auto& category = *new raw::CallCategory("in_flight_limit");
@@ -369,12 +385,6 @@ void Engine::HandleGoneAfterRing() noexcept {
 
 // Taking back.
 
-io_uring_sqe& Engine::EntryAt(std::uint32_t position) const noexcept {
-  const io_uring* const ring = ring_->get();
-  return ring->sq
-      .sqes[(position & ring->sq.ring_mask) << io_uring_sqe_shift(ring)];
-}
-
 bool Engine::Retractable(const Record& record) const noexcept {
   const io_uring_sq& sq = ring_->get()->sq;
   // Without SQPOLL the kernel reads entries during io_uring_enter(2) only. The
@@ -437,39 +447,76 @@ unsigned Engine::ReapSome() {
   // Who read them in the middle of this would hand them back twice.
   ESCROW_CHECK(!reaping_, "a ring used by a Descriptor's WhenAlone() callback");
   reaping_ = true;
-  const raw::Completions completions = ring_->completions();
-  const unsigned entries = completions.entries();
-  for (const io_uring_cqe& cqe : completions) {
-    // Finds neither kNobody nor anything with the topmost bit clear.
-    Record* const record = Find(cqe.user_data);
-    if (record == nullptr || record->stage != Record::Stage::kQueued)
-        [[unlikely]] {
-      OnForeignCompletion(record, cqe);
-      continue;
+  unsigned entries;
+  if (narrow()) [[likely]] {
+    const io_uring_cq& cq = ring_->get()->cq;
+    const unsigned head = *cq.khead;
+    const unsigned tail = io_uring_smp_load_acquire(cq.ktail);
+    const io_uring_cqe* const cqes = cq.cqes;
+    const unsigned mask = cq.ring_mask;
+    entries = tail - head;
+    std::size_t done = entries;
+    for (unsigned position = head; position != tail; ++position) {
+      const io_uring_cqe& cqe = cqes[position & mask];
+      if (!ReapPlain(cqe)) [[unlikely]] {
+        ReapSpecial(cqe);
+        --done;
+      }
     }
-    ownership::TakeFromKernel(record);
-    if ((cqe.flags & (IORING_CQE_F_MORE | IORING_CQE_F_NOTIF)) != 0)
-        [[unlikely]] {
-      OnOther(*record, cqe);
-      continue;
-    }
-    --in_flight_;
-    // Value and flags in one.
-    std::memcpy(static_cast<void*>(&record->result),
-                reinterpret_cast<const std::byte*>(&cqe) + kResultOffset,
-                kResultBytes);
-    Settle(*record);
+    in_flight_ -= done;
+  } else {
+    const raw::Completions completions = ring_->completions();
+    entries = completions.entries();
+    for (const io_uring_cqe& cqe : completions) ReapSpecial(cqe);
   }
   ring_->Advance(entries);
   reaping_ = false;
   // Only now, for what is started may have to reap to find room.
   StartUnparked();
+  if (!orphans_.empty()) [[unlikely]] {
+    DiscardOrphans();
+  }
+  return entries;
+}
+
+inline bool Engine::ReapPlain(const io_uring_cqe& cqe) noexcept {
+  Record* const record = FindFirst(cqe.user_data);
+  if (record == nullptr || record->stage != Record::Stage::kQueued ||
+      record->attention != 0 ||
+      (cqe.flags & (IORING_CQE_F_MORE | IORING_CQE_F_NOTIF)) != 0)
+      [[unlikely]] {
+    return false;
+  }
+  ownership::TakeFromKernel(record);
+  SetResult(*record, cqe);
+  EndWatch(*record);
+  record->stage = Record::Stage::kDone;
+  return true;
+}
+
+void Engine::ReapSpecial(const io_uring_cqe& cqe) noexcept {
+  // Finds neither kNobody nor anything with the topmost bit clear.
+  Record* const record = Find(cqe.user_data);
+  if (record == nullptr || record->stage != Record::Stage::kQueued) {
+    OnForeignCompletion(record, cqe);
+    return;
+  }
+  ownership::TakeFromKernel(record);
+  if ((cqe.flags & (IORING_CQE_F_MORE | IORING_CQE_F_NOTIF)) != 0) {
+    OnOther(*record, cqe);
+  } else {
+    --in_flight_;
+    SetResult(*record, cqe);
+    Settle(*record);
+  }
+}
+
+void Engine::DiscardOrphans() noexcept {
   while (!orphans_.empty()) {
     Record& orphan = orphans_.front();
     orphans_.pop_front();
     Discard(orphan);
   }
-  return entries;
 }
 
 void Engine::OnOther(Record& record, const io_uring_cqe& cqe) noexcept {

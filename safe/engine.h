@@ -7,6 +7,7 @@
 #include <boost/intrusive/link_mode.hpp>
 #include <boost/intrusive/list.hpp>
 #include <boost/intrusive/list_hook.hpp>
+#include <cassert>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
@@ -90,26 +91,26 @@ class Engine final : public ownership::RecordPool {
     static_assert(raw::HeldUntil<Op>() <= kHeld && Op::kInfo.ends <= kHeld,
                   "the kernel uses the record for longer than it is kept");
     record.result.category = &raw::OperationCategory<Op>;
-    // A limit is no reason to keep what is to be cancelled.
-    if constexpr (Op::kInfo.opcode != IORING_OP_ASYNC_CANCEL) {
-      if (in_flight_ >= limit_) [[unlikely]] {
-        Refuse(record);
-        return;
-      }
+    if (Ready()) [[likely]] {
+      Queue(record, op, sqe_flags);
+    } else {
+      // Not by reference, so that the usual way keeps it in registers.
+      StartSlowly<Op>(record, op, sqe_flags);
     }
-    for (;;) {
-      // Read before the entry is cleared, so that clearing and filling it are
-      // the same stores.
-      const std::uint32_t position = ring_->get()->sq.sqe_tail;
-      const std::uint64_t user_data = record.user_data();
-      if (io_uring_sqe* const sqe = ring_->GetSqe()) [[likely]] {
-        raw::Ring::Fill(sqe, op, user_data, sqe_flags);
-        Watch(record, op);
-        Started(record, position);
-        return;
-      }
-      if (!MakeRoom(record)) return;
-    }
+  }
+
+  // The free record for an operation in whose way nothing is, or null. To be
+  // acquired and started promptly, which is a straight line.
+  Record* Prompt() const noexcept {
+    Record* const record = free();
+    const bool prompt =
+        starter_ == t_owner_thread && record != nullptr && Ready();
+    return prompt ? record : nullptr;
+  }
+  template <typename Op>
+  void StartPromptly(Record& record, const Op& op, std::uint8_t sqe_flags) {
+    record.result.category = &raw::OperationCategory<Op>;
+    Queue(record, op, sqe_flags);
   }
 
   // Whether `count` entries can be written without a submit. If not, because
@@ -251,15 +252,45 @@ class Engine final : public ownership::RecordPool {
     }
   }
 
-  // The kernel's from here on.
-  void Started(Record& record, std::uint32_t sq_position) noexcept {
-    record.sq_position = sq_position;
-    record.stage = Record::Stage::kQueued;
-    ++in_flight_;
+  // Whether there is a free entry, and no limit in the way.
+  bool Ready() const noexcept {
+    const io_uring_sq& sq = ring_->get()->sq;
+    const std::uint32_t head = io_uring_smp_load_acquire(sq.khead);
+    return sq.sqe_tail - head < sq.ring_entries && in_flight_ < limit_;
   }
 
-  // Whether a queue that was full has `count` free entries now. If not, the
+  // Writes the entry, for which there is room. The record is the kernel's from
+  // here on.
+  template <typename Op>
+  void Queue(Record& record, const Op& op, std::uint8_t sqe_flags) noexcept {
+    assert(!ring_->reserving() &&
+           "an operation started while a raw Reservation is open");
+    io_uring_sq& sq = ring_->get()->sq;
+    // Read before the entry is cleared, so that clearing and filling it are the
+    // same stores.
+    const std::uint32_t position = sq.sqe_tail;
+    const std::uint64_t user_data = record.user_data();
+    io_uring_sqe* const sqe = &EntryAt(position);
+    sq.sqe_tail = position + 1;
+    record.sq_position = position;
+    record.stage = Record::Stage::kQueued;
+    ++in_flight_;
+    io_uring_initialize_sqe(sqe);
+    raw::Ring::Fill(sqe, op, user_data, sqe_flags);
+    Watch(record, op);
+  }
+
+  template <typename Op>
+  [[gnu::noinline, gnu::cold]] void StartSlowly(Record& record, Op op,
+                                                std::uint8_t sqe_flags) {
+    // A limit is no reason to keep what is to be cancelled.
+    constexpr bool kLimited = Op::kInfo.opcode != IORING_OP_ASYNC_CANCEL;
+    if (MakeReady(record, kLimited)) Queue(record, op, sqe_flags);
+  }
+
+  // Whether there is a free entry now, and no limit in the way. If not, the
   // record is done.
+  bool MakeReady(Record& record, bool limited);
   bool MakeRoom(Record& record, unsigned count = 1);
   void Refuse(Record& record) noexcept;
 
@@ -274,7 +305,12 @@ class Engine final : public ownership::RecordPool {
   void SettleSpecial(Record& record) noexcept;
 
   // The slot of the queue at a position, which may be another's by now.
-  io_uring_sqe& EntryAt(std::uint32_t position) const noexcept;
+  io_uring_sqe& EntryAt(std::uint32_t position) const noexcept {
+    const io_uring_sq& sq = ring_->get()->sq;
+    return *reinterpret_cast<io_uring_sqe*>(
+        reinterpret_cast<std::byte*>(sq.sqes) +
+        (position & sq.ring_mask) * entry_bytes_);
+  }
   // Whether the kernel has not consumed the record's entry and will not before
   // the next submit.
   bool Retractable(const Record& record) const noexcept;
@@ -294,6 +330,7 @@ class Engine final : public ownership::RecordPool {
     }
   }
   void StartSomeUnparked() noexcept;
+  void DiscardOrphans() noexcept;
   void PushPendingCancels() noexcept;
 
   // Say what the matter is.
@@ -319,6 +356,15 @@ class Engine final : public ownership::RecordPool {
     return ring_->completions().entries() == 0 ? 0 : ReapSome();
   }
   unsigned ReapSome();
+  // Whether all completions have 16 bytes.
+  bool narrow() const noexcept {
+    return (ring_->setup_flags() &
+            (IORING_SETUP_CQE32 | IORING_SETUP_CQE_MIXED)) == 0;
+  }
+  // Whether the completion was the only one of a record that is now done and
+  // calls for nothing else.
+  bool ReapPlain(const io_uring_cqe& cqe) noexcept;
+  void ReapSpecial(const io_uring_cqe& cqe) noexcept;
   // For one that is not the last of its record, or a notification.
   void OnOther(Record& record, const io_uring_cqe& cqe) noexcept;
   // For one that belongs to no record in flight; `record` has its user_data, or
@@ -369,6 +415,7 @@ class Engine final : public ownership::RecordPool {
   ownership::RecordList unparked_;   // kWaiting, to be started
   ownership::RecordList ready_;      // kDone, with a continuation
   ownership::RecordList orphans_;    // kDone, to be discarded
+  std::size_t entry_bytes_;          // of an entry to submit
   std::size_t in_flight_ = 0;        // kQueued, and in unparked_
   std::size_t limit_;                // of in_flight_
   std::size_t handles_ = 0;  // records that are attached, once ring_ is gone

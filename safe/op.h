@@ -90,7 +90,7 @@ namespace internal {
 
 // Fails with the error that `result` is. Apart, for the call in it makes its
 // callers save registers.
-[[nodiscard]] std::unexpected<std::error_code> Failure(
+[[nodiscard, gnu::cold]] std::unexpected<std::error_code> Failure(
     const ownership::RawResult& result);
 
 template <typename Outcome>
@@ -110,7 +110,9 @@ struct UsualOutcome<Result<void>> {
 template <>
 struct UsualOutcome<Result<std::size_t>> {
   static Result<std::size_t> Take(const ownership::RawResult& result) {
-    if (!result.ok()) return Failure(result);
+    if (!result.ok()) [[unlikely]] {
+      return Failure(result);
+    }
     return static_cast<std::size_t>(result.value);
   }
   static void Discard(const ownership::RawResult&) noexcept {}
@@ -133,6 +135,28 @@ template <typename B>
 Transfer<B> TakeTransfer(const ownership::RawResult& result, B& buffer) {
   return {UsualOutcome<Result<std::size_t>>::Take(result), std::move(buffer)};
 }
+
+// What most operations with an outcome own.
+template <typename Outcome>
+struct UsualContent;
+
+template <>
+struct UsualContent<Result<void>> {
+  Result<void> Take(const ownership::RawResult& result) && noexcept {
+    return UsualOutcome<Result<void>>::Take(result);
+  }
+  void Discard(const ownership::RawResult&) noexcept {}
+};
+
+template <typename B>
+struct UsualContent<Transfer<B>> {
+  B buffer;
+
+  Transfer<B> Take(const ownership::RawResult& result) && noexcept {
+    return TakeTransfer(result, buffer);
+  }
+  void Discard(const ownership::RawResult&) noexcept {}
+};
 
 // An op as the content of a record.
 template <typename Op>

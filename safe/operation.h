@@ -9,6 +9,7 @@
 #include "escrow/ownership/check.h"
 #include "escrow/ownership/record.h"
 #include "escrow/ownership/record_pool.h"
+#include "escrow/safe/op.h"
 #include "escrow/safe/result.h"
 
 namespace escrow::safe {
@@ -89,15 +90,28 @@ class [[nodiscard]] Operation {
     return record().stage == ownership::Record::Stage::kDone;
   }
 
+  // Whether it is done in the simplest way, which others may not show.
+  bool succeeded() const noexcept {
+    const ownership::Record& mine = record();
+    return mine.stage == ownership::Record::Stage::kDone &&
+           mine.attention == 0 && mine.result.ok();
+  }
+
   // The outcome. Requires done().
   Outcome Take() && {
+    if constexpr (requires { sizeof(internal::UsualContent<Outcome>); }) {
+      using Content = internal::UsualContent<Outcome>;
+      if (succeeded() && record_->template Holds<Content>()) [[likely]] {
+        ownership::Record& mine = *std::exchange(record_, nullptr);
+        struct Releasing {
+          ownership::Record& record;
+          ~Releasing() { record.pool->Release(record); }
+        } releasing{mine};
+        return mine.template TakeFrom<Content>();
+      }
+    }
     ESCROW_CHECK(done(), "Take() of an operation that is not done");
-    // Released on the way out, for the outcome is built in the caller's place.
-    struct Releasing {
-      ownership::Record& record;
-      ~Releasing() { internal::Release(record); }
-    } releasing{*std::exchange(record_, nullptr)};
-    return releasing.record.template Take<Outcome>();
+    return TakeAny(*std::exchange(record_, nullptr));
   }
 
   // Has `callback` called by the ring's Dispatch() when the operation is done,
@@ -148,6 +162,16 @@ class [[nodiscard]] Operation {
    private:
     Operation operation_;
   };
+
+  [[gnu::noinline, gnu::cold]] static Outcome TakeAny(
+      ownership::Record& record) {
+    // Released on the way out, for the outcome is built in the caller's place.
+    struct Releasing {
+      ownership::Record& record;
+      ~Releasing() { internal::Release(record); }
+    } releasing{record};
+    return record.template Take<Outcome>();
+  }
 
   static void Resume(ownership::Record& record,
                      ownership::Record::Continue how) {

@@ -111,10 +111,7 @@ Result<void> ToResult(const RawResult& result) {
   return internal::UsualOutcome<Result<void>>::Take(result);
 }
 
-struct NoContent {
-  Result<void> Take(const RawResult& result) && { return ToResult(result); }
-  void Discard(const RawResult&) noexcept {}
-};
+using NoContent = internal::UsualContent<Result<void>>;
 
 struct OpenContent {
   std::string path;
@@ -189,6 +186,13 @@ struct CancelMatching {
                  record.sqe_flags);
   }
 };
+
+[[gnu::noinline, gnu::cold]] Record& StartNopSlowly(Engine& engine) {
+  Record& record = engine.Begin();
+  record.Emplace<NoContent>();
+  engine.Start(record, raw::Nop{}, 0);
+  return record;
+}
 
 std::uint8_t LinkFlag(internal::OnError on_error) {
   return on_error == internal::OnError::kStop ? std::uint8_t{IOSQE_IO_LINK}
@@ -285,12 +289,16 @@ Operation<Result<void>> Ring::Timeout(std::chrono::nanoseconds duration) {
   return Start(safe::Timeout{.time = duration});
 }
 
-Operation<Result<void>> Ring::Nop() {
+Record& Ring::StartNop() {
   Engine& engine = *engine_;
-  Record& record = engine.Begin();
+  Record* const free = engine.Prompt();
+  if (free == nullptr) [[unlikely]] {
+    return StartNopSlowly(engine);
+  }
+  Record& record = engine.Acquire(*free);
   record.Emplace<NoContent>();
-  engine.Start(record, raw::Nop{}, 0);
-  return Operation<Result<void>>(record);
+  engine.StartPromptly(record, raw::Nop{}, 0);
+  return record;
 }
 
 Operation<Result<void>> Ring::CancelRecord(const Record& target) {

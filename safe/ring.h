@@ -255,7 +255,7 @@ class Ring {
   Operation<Result<void>> Timeout(std::chrono::nanoseconds duration);
 
   // Does nothing. For waking up and for measuring.
-  Operation<Result<void>> Nop();
+  Operation<Result<void>> Nop() { return Operation<Result<void>>(StartNop()); }
 
   // Asks the kernel to cancel `target`. Succeeds when it did; fails with
   // no_such_file_or_directory when there is nothing to cancel,
@@ -292,7 +292,9 @@ class Ring {
   // descriptor is closed later; for operations on another ring, dispatch that.
   template <typename Outcome>
   Outcome Wait(Operation<Outcome> operation) {
-    if (!operation.done()) WaitFor(operation.record());
+    if (!operation.succeeded() && !operation.done()) [[unlikely]] {
+      WaitFor(operation.record());
+    }
     return std::move(operation).Take();
   }
 
@@ -400,6 +402,7 @@ class Ring {
 
   explicit Ring(internal::Engine* engine) noexcept : engine_(engine) {}
 
+  ownership::Record& StartNop();
   Operation<Result<void>> CancelRecord(const ownership::Record& target);
   void WaitFor(ownership::Record& record);
   std::size_t WaitForAny(const internal::WaitSet& records,
@@ -515,19 +518,6 @@ void StartWriteRegistered(ownership::Record& record,
                           const std::byte* data, std::size_t size,
                           std::uint64_t offset, StartOptions options);
 
-template <typename B>
-struct TransferContent {
-  B buffer;
-
-  Transfer<B> Take(const ownership::RawResult& result) && {
-    if (!result.ok()) {
-      return {std::unexpected(result.error()), std::move(buffer)};
-    }
-    return {static_cast<std::size_t>(result.value), std::move(buffer)};
-  }
-  void Discard(const ownership::RawResult&) noexcept {}
-};
-
 }  // namespace internal
 
 template <Op T>
@@ -603,7 +593,7 @@ Operation<Transfer<B>> Ring::Read(File file, B buffer, std::uint64_t offset,
   ownership::Record& record = internal::Begin(*engine_);
   record.Hold(std::move(file).Take());
   auto& content =
-      record.Emplace<internal::TransferContent<B>>(std::move(buffer));
+      record.Emplace<internal::UsualContent<Transfer<B>>>(std::move(buffer));
   using Memory = ownership::OwnedMemory<B>;
   if constexpr (ownership::Registered<B>) {
     internal::StartReadRegistered(record, Memory::Registration(content.buffer),
@@ -623,7 +613,7 @@ Operation<Transfer<B>> Ring::Write(File file, B buffer, std::uint64_t offset,
   ownership::Record& record = internal::Begin(*engine_);
   record.Hold(std::move(file).Take());
   auto& content =
-      record.Emplace<internal::TransferContent<B>>(std::move(buffer));
+      record.Emplace<internal::UsualContent<Transfer<B>>>(std::move(buffer));
   using Memory = ownership::OwnedMemory<B>;
   if constexpr (ownership::Registered<B>) {
     internal::StartWriteRegistered(record, Memory::Registration(content.buffer),

@@ -411,7 +411,7 @@ TEST(RecordPool, GenerationWrapsWithoutTouchingTheOtherBits) {
   RecordPool pool;
   Record& record = pool.Acquire();
   const std::uint64_t first = record.user_data();
-  record.identity |= ~std::uint64_t{0} << 32;  // its last use
+  record.use = ~std::uint32_t{0};  // its last one
   EXPECT_EQ(pool.Find(record.user_data()), &record);
   pool.Release(record);
   EXPECT_EQ(record.user_data(), first);
