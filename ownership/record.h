@@ -226,9 +226,9 @@ struct Record {
   bool own_came = false;
   bool deadline_came = false;
   bool deadline_passed = false;
-  __kernel_timespec deadline;
   // While it is started: the file that it makes goes into a slot.
   bool makes_slot = false;
+  __kernel_timespec deadline;
 
   bool attached() const noexcept { return (attention & kOrphaned) == 0; }
 
@@ -362,6 +362,9 @@ struct Record {
     return &kType;
   }
 };
+
+static_assert((sizeof(Record) & (sizeof(Record) - 1)) == 0,
+              "kInlineBytes makes the size of a record a power of two");
 
 }  // namespace escrow::ownership
 
