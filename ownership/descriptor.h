@@ -42,6 +42,17 @@ class DescriptorShare {
   // That table. Requires is_slot().
   const FileSlots& slots() const noexcept { return *state_->slots; }
 
+  // Ends this share, unless that has consequences: whether it did. Requires
+  // valid().
+  bool ReleaseLightly() noexcept {
+    if (state_->when_alone != nullptr || state_->shares == 1) [[unlikely]] {
+      return false;
+    }
+    --state_->shares;
+    state_ = nullptr;
+    return true;
+  }
+
   // Ends this share, if it is one.
   void Release() noexcept {
     State* const state = std::exchange(state_, nullptr);

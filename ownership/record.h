@@ -235,7 +235,10 @@ struct Record {
   // Holds `share`, and another one, until the operation is done.
   void Hold(DescriptorShare share) noexcept {
     CheckSlot(share);
-    file = std::move(share);
+    if (file.valid()) [[unlikely]] {
+      file.Release();
+    }
+    std::construct_at(&file, std::move(share));
     attention |= kSharing;
   }
   void HoldAlso(DescriptorShare share) noexcept {

@@ -481,10 +481,19 @@ unsigned Engine::ReapSome() {
 
 inline bool Engine::ReapPlain(const io_uring_cqe& cqe) noexcept {
   Record* const record = FindFirst(cqe.user_data);
-  if (record == nullptr || record->stage != Record::Stage::kQueued ||
-      record->attention != 0 ||
+  if (record == nullptr ||
       (cqe.flags & (IORING_CQE_F_MORE | IORING_CQE_F_NOTIF)) != 0)
       [[unlikely]] {
+    return false;
+  }
+  if (record->stage == Record::Stage::kQueued && record->attention == 0) {
+    // It holds nothing.
+  } else if (record->stage == Record::Stage::kQueued &&
+             record->attention == Record::kSharing &&
+             !record->other_file.valid() && record->file.ReleaseLightly())
+      [[likely]] {
+    record->attention = 0;
+  } else {
     return false;
   }
   ownership::TakeFromKernel(record);

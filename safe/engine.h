@@ -99,14 +99,22 @@ class Engine final : public ownership::RecordPool {
     }
   }
 
+  // Whether there is a free entry, and no limit in the way.
+  bool Ready() const noexcept {
+    const io_uring_sq& sq = ring_->get()->sq;
+    const std::uint32_t head = io_uring_smp_load_acquire(sq.khead);
+    return sq.sqe_tail - head < sq.ring_entries && in_flight_ < limit_;
+  }
+
   // The free record for an operation in whose way nothing is, or null. To be
-  // acquired and started promptly, which is a straight line.
+  // acquired and started promptly.
   Record* Prompt() const noexcept {
     Record* const record = free();
     const bool prompt =
         starter_ == t_owner_thread && record != nullptr && Ready();
     return prompt ? record : nullptr;
   }
+  // Start() in a straight line. Requires Ready().
   template <typename Op>
   void StartPromptly(Record& record, const Op& op, std::uint8_t sqe_flags) {
     record.result.category = &raw::OperationCategory<Op>;
@@ -250,13 +258,6 @@ class Engine final : public ownership::RecordPool {
         ownership::Unwatch(&record, record.result.value);
       }
     }
-  }
-
-  // Whether there is a free entry, and no limit in the way.
-  bool Ready() const noexcept {
-    const io_uring_sq& sq = ring_->get()->sq;
-    const std::uint32_t head = io_uring_smp_load_acquire(sq.khead);
-    return sq.sqe_tail - head < sq.ring_entries && in_flight_ < limit_;
   }
 
   // Writes the entry, for which there is room. The record is the kernel's from

@@ -427,16 +427,41 @@ void ChainStart::Finish() {
   if (any_) engine_.EndLinks();
 }
 
+template <typename RawOp, typename Data>
+[[gnu::noinline, gnu::cold]] void StartSlowly(Record& record, Data* data,
+                                              std::size_t size,
+                                              std::uint64_t offset,
+                                              StartOptions options) {
+  StartWith(options, record,
+            [&] { StartTransfer<RawOp>(record, data, size, offset); });
+}
+
+template <typename RawOp, typename Data>
+void StartUsually(Record& record, Data* data, std::size_t size,
+                  std::uint64_t offset, StartOptions options) {
+  Engine& engine = Engine::Of(record);
+  if (options.deadline != std::chrono::nanoseconds(0) || !engine.Ready() ||
+      record.file.is_slot()) [[unlikely]] {
+    StartSlowly<RawOp>(record, data, size, offset, options);
+    return;
+  }
+  record.sqe_flags = SqeFlags(options);
+  engine.StartPromptly(record,
+                       RawOp{.fd = record.file.number(),
+                             .buffer = data,
+                             .length = TransferLength(size),
+                             .offset = offset},
+                       record.sqe_flags);
+}
+
 void StartRead(Record& record, std::byte* data, std::size_t size,
                std::uint64_t offset, StartOptions options) {
-  StartWith(options, record,
-            [&] { StartTransfer<raw::Read>(record, data, size, offset); });
+  StartUsually<raw::Read>(record, data, size, offset, options);
 }
 
 void StartWrite(Record& record, const std::byte* data, std::size_t size,
                 std::uint64_t offset, StartOptions options) {
-  StartWith(options, record,
-            [&] { StartTransfer<raw::Write>(record, data, size, offset); });
+  StartUsually<raw::Write>(record, data, size, offset, options);
 }
 
 void StartReadRegistered(Record& record,
