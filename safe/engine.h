@@ -117,6 +117,9 @@ class Engine final : public ownership::RecordPool {
   // Start() in a straight line. Requires Ready().
   template <typename Op>
   void StartPromptly(Record& record, const Op& op, std::uint8_t sqe_flags) {
+    static_assert(raw::HeldUntil<Op>() <= raw::Until::kCompletion &&
+                      Op::kInfo.ends <= raw::Until::kCompletion,
+                  "the kernel uses the record for longer than it is kept");
     record.result.category = &raw::OperationCategory<Op>;
     Queue(record, op, sqe_flags);
   }
