@@ -479,7 +479,8 @@ unsigned Engine::ReapSome() {
   return entries;
 }
 
-inline bool Engine::ReapPlain(const io_uring_cqe& cqe) noexcept {
+[[gnu::always_inline]] inline bool Engine::ReapPlain(
+    const io_uring_cqe& cqe) noexcept {
   Record* const record = FindFirst(cqe.user_data);
   if (record == nullptr ||
       (cqe.flags & (IORING_CQE_F_MORE | IORING_CQE_F_NOTIF)) != 0)
@@ -500,6 +501,18 @@ inline bool Engine::ReapPlain(const io_uring_cqe& cqe) noexcept {
   SetResult(*record, cqe);
   EndWatch(*record);
   record->stage = Record::Stage::kDone;
+  return true;
+}
+
+inline bool Engine::ReapSingle() noexcept {
+  const io_uring_cq& cq = ring_->get()->cq;
+  const unsigned head = *cq.khead;
+  if (!narrow() || io_uring_smp_load_acquire(cq.ktail) - head != 1 ||
+      !ReapPlain(cq.cqes[head & cq.ring_mask])) {
+    return false;
+  }
+  --in_flight_;
+  io_uring_smp_store_release(cq.khead, head + 1);
   return true;
 }
 
@@ -617,6 +630,24 @@ raw::EnterResult Engine::Enter(unsigned count,
 }
 
 void Engine::Wait(Record& record) {
+  // One operation at a time, which is the usual way to wait, needs none of what
+  // WaitSlowly() is prepared for.
+  if (owner_.IsCurrent() && &Of(record) == this &&
+      record.stage == Record::Stage::kQueued && !record.has_items &&
+      !reaping_ && unparked_.empty() && to_cancel_.empty() &&
+      ring_->completions().entries() == 0) [[likely]] {
+    const raw::EnterResult entered = ring_->SubmitAndWait(1);
+    if (!entered) [[unlikely]] {
+      WaitFailed(record, entered);
+    } else if (ReapSingle() && record.stage == Record::Stage::kDone)
+        [[likely]] {
+      return;
+    }
+  }
+  WaitSlowly(record);
+}
+
+void Engine::WaitSlowly(Record& record) {
   CheckOwner();
   ESCROW_CHECK(&Of(record) == this, "Wait() for another ring's operation");
   while (record.stage != Record::Stage::kDone && !record.has_items) {

@@ -346,6 +346,8 @@ class Engine final : public ownership::RecordPool {
     StartUnparked();
     RequestPendingCancels();
   }
+  // Wait() whatever there is to be done.
+  void WaitSlowly(Record& record);
   // Wait()'s enter failed: takes the record back from the queue, naps, or ends
   // the program.
   void WaitFailed(Record& record, raw::EnterResult entered);
@@ -368,6 +370,8 @@ class Engine final : public ownership::RecordPool {
   // Whether the completion was the only one of a record that is now done and
   // calls for nothing else.
   bool ReapPlain(const io_uring_cqe& cqe) noexcept;
+  // Reap() when there is one such completion: whether there was.
+  bool ReapSingle() noexcept;
   void ReapSpecial(const io_uring_cqe& cqe) noexcept;
   // For one that is not the last of its record, or a notification.
   void OnOther(Record& record, const io_uring_cqe& cqe) noexcept;
