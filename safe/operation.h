@@ -163,8 +163,7 @@ class [[nodiscard]] Operation {
     Operation operation_;
   };
 
-  [[gnu::noinline, gnu::cold]] static Outcome TakeAny(
-      ownership::Record& record) {
+  [[gnu::noinline]] static Outcome TakeAny(ownership::Record& record) {
     // Released on the way out, for the outcome is built in the caller's place.
     struct Releasing {
       ownership::Record& record;
