@@ -2,6 +2,7 @@
 // decided by the compiler; the test has only to be built.
 
 #include <gtest/gtest.h>
+#include <sys/uio.h>
 
 #include <array>
 #include <cstddef>
@@ -9,16 +10,27 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "escrow/ownership/buffer.h"
 #include "escrow/ownership/descriptor.h"
+#include "escrow/ownership/fixed_file.h"
+#include "escrow/ownership/lease.h"
+#include "escrow/ownership/mapping.h"
 #include "escrow/ownership/memory.h"
+#include "escrow/ownership/pinned.h"
+#include "escrow/ownership/registered_buffer.h"
+#include "escrow/ownership/shared.h"
+#include "escrow/safe/message_ops.h"
 #include "escrow/safe/operation.h"
 #include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
+#include "escrow/safe/socket_ops.h"
+#include "escrow/safe/vector_ops.h"
+#include "escrow/safe/zero_copy_ops.h"
 
 // Raw headers are out of reach, and so is what hands out raw rings.
 #if __has_include("escrow/raw/ring.h") ||                        \
@@ -72,6 +84,42 @@ static_assert(CanRead<ownership::Buffer> && CanWrite<ownership::Buffer>);
 static_assert(!CanRead<ownership::Buffer&>, "it cannot be copied");
 static_assert(!CanRead<ownership::StaticBytes>, "it is read-only");
 static_assert(CanWrite<ownership::StaticBytes>);
+
+// What is shared, or also the program's, is for reading only.
+static_assert(!CanRead<ownership::Shared<std::string>>);
+static_assert(CanWrite<ownership::Shared<std::string>>);
+static_assert(!CanRead<ownership::Pinned<const std::string>>);
+static_assert(CanRead<ownership::Pinned<std::string>>);
+static_assert(!CanRead<ownership::Pinnable<std::string>&>, "it stays");
+
+// Nor do several buffers, messages or ops take what somebody else owns.
+static_assert(!ReadableBuffers<std::vector<std::string_view>>);
+static_assert(!WritableBuffers<std::vector<iovec>>);
+static_assert(!WritableBuffers<std::array<std::span<std::byte>, 2>>);
+static_assert(!ReadableMessage<std::string_view>);
+static_assert(!ReadableMessage<std::vector<std::span<const std::byte>>>);
+static_assert(!ReadableMessage<std::tuple<std::string, std::string_view>>);
+static_assert(!WritableMessage<std::vector<ownership::StaticBytes>>);
+template <template <typename> typename OpOf, typename B>
+concept Describes = requires {
+  typename OpOf<B>;
+};
+static_assert(!Describes<Send, std::string_view> &&
+              !Describes<SendZeroCopy, std::string_view> &&
+              !Describes<Receive, std::span<std::byte>> &&
+              !Describes<Receive, ownership::StaticBytes>);
+static_assert(Describes<Send, std::string> &&
+              Describes<SendZeroCopy, std::string> &&
+              Describes<Receive, std::string>);
+
+// What is lent has one owner at a time.
+static_assert(!std::is_copy_constructible_v<ownership::Buffer>);
+static_assert(!std::is_copy_constructible_v<ownership::RegisteredBuffer>);
+static_assert(!std::is_copy_constructible_v<ownership::Lease>);
+static_assert(!std::is_copy_constructible_v<ownership::Mapping>);
+static_assert(!std::is_copy_constructible_v<Descriptor>);
+static_assert(!std::is_copy_constructible_v<ownership::FixedFile>);
+static_assert(!std::is_move_constructible_v<ownership::Pinnable<std::string>>);
 
 // A file is a Descriptor, not a number.
 template <typename F>
