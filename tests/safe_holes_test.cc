@@ -94,7 +94,7 @@ TEST(SafeHoles, NumberOfAQueuedOperationsFileIsNotUsedAgain) {
   const Ends other("other");
   EXPECT_NE(other.read.number(), number);
   EXPECT_NE(other.write.number(), number);
-  EXPECT_EQ(ring.Wait(std::move(read)).buffer, "first");
+  ASSERT_EQ(ring.Wait(std::move(read)).buffer, "first");
   EXPECT_EQ(other.Content(), "other");
 }
 
