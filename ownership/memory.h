@@ -77,6 +77,18 @@ concept Registered = Readable<B> && requires(const B& value) {
   noexcept->std::same_as<BufferRegistration>;
 };
 
+// Calls `use` with the address and the size of the memory of `value`, and
+// before these, if it may be registered, with its BufferRegistration.
+template <Readable B, typename Use>
+void WithMemory(B& value, const Use& use) {
+  using Memory = OwnedMemory<B>;
+  if constexpr (Registered<B>) {
+    use(Memory::Registration(value), Memory::Data(value), Memory::Size(value));
+  } else {
+    use(Memory::Data(value), Memory::Size(value));
+  }
+}
+
 // Element types whose bytes may be read and written as such.
 template <typename T>
 concept PlainBytes = std::is_trivially_copyable_v<T> && !std::is_const_v<T> &&

@@ -23,6 +23,7 @@
 
 #include "escrow/ownership/check.h"
 #include "escrow/ownership/descriptor.h"
+#include "escrow/ownership/memory.h"
 #include "escrow/ownership/record.h"
 #include "escrow/ownership/record_pool.h"
 #include "escrow/ownership/watch.h"
@@ -529,6 +530,26 @@ void StartTransfer(ownership::Record& record, Data* data, std::size_t size,
                                  .length = TransferLength(size),
                                  .offset = offset,
                                  .rw_flags = flags},
+                           record.sqe_flags);
+}
+
+// The same with memory that may be registered with the record's ring, which
+// makes it a FixedOp: a raw::ReadFixed or raw::WriteFixed.
+template <typename RawOp, typename FixedOp, typename Data>
+void StartTransfer(ownership::Record& record,
+                   ownership::BufferRegistration registration, Data* data,
+                   std::size_t size, std::uint64_t offset, int flags = 0) {
+  if (registration.ring != record.pool) {
+    StartTransfer<RawOp>(record, data, size, offset, flags);
+    return;
+  }
+  Engine::Of(record).Start(record,
+                           FixedOp{.fd = FdOf(record.file),
+                                   .buffer = data,
+                                   .length = TransferLength(size),
+                                   .offset = offset,
+                                   .buffer_index = registration.index,
+                                   .rw_flags = flags},
                            record.sqe_flags);
 }
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "escrow/ownership/descriptor.h"
+#include "escrow/ownership/memory.h"
 #include "escrow/ownership/record.h"
 #include "escrow/raw/ops.h"
 #include "escrow/safe/engine.h"
@@ -164,6 +165,23 @@ void StartWrite(Record& record, File file, const std::byte* data,
                 std::size_t size, std::uint64_t offset, int flags) {
   record.Hold(std::move(file).Take());
   StartTransfer<raw::Write>(record, data, size, offset, flags);
+}
+
+void StartRead(Record& record, File file,
+               ownership::BufferRegistration registration, std::byte* data,
+               std::size_t size, std::uint64_t offset, int flags) {
+  record.Hold(std::move(file).Take());
+  StartTransfer<raw::Read, raw::ReadFixed>(record, registration, data, size,
+                                           offset, flags);
+}
+
+void StartWrite(Record& record, File file,
+                ownership::BufferRegistration registration,
+                const std::byte* data, std::size_t size, std::uint64_t offset,
+                int flags) {
+  record.Hold(std::move(file).Take());
+  StartTransfer<raw::Write, raw::WriteFixed>(record, registration, data, size,
+                                             offset, flags);
 }
 
 void StartGetFileXattr(Record& record, File file, const std::string& name,

@@ -28,6 +28,14 @@ void StartRead(ownership::Record& record, File file, std::byte* data,
                std::size_t size, std::uint64_t offset, int flags);
 void StartWrite(ownership::Record& record, File file, const std::byte* data,
                 std::size_t size, std::uint64_t offset, int flags);
+// The same with memory that may be registered with the record's ring.
+void StartRead(ownership::Record& record, File file,
+               ownership::BufferRegistration registration, std::byte* data,
+               std::size_t size, std::uint64_t offset, int flags);
+void StartWrite(ownership::Record& record, File file,
+                ownership::BufferRegistration registration,
+                const std::byte* data, std::size_t size, std::uint64_t offset,
+                int flags);
 void StartGetFileXattr(ownership::Record& record, File file,
                        const std::string& name, std::byte* value,
                        std::size_t size);
@@ -44,9 +52,9 @@ struct Read {
 
   using Outcome = Transfer<B>;
   void Start(ownership::Record& record) {
-    internal::StartRead(record, std::move(file),
-                        ownership::OwnedMemory<B>::Data(buffer),
-                        ownership::OwnedMemory<B>::Size(buffer), offset, flags);
+    ownership::WithMemory(buffer, [&](auto... memory) {
+      internal::StartRead(record, std::move(file), memory..., offset, flags);
+    });
   }
   Outcome Take(const ownership::RawResult& result) && {
     return internal::TakeTransfer(result, buffer);
@@ -64,9 +72,9 @@ struct Write {
 
   using Outcome = Transfer<B>;
   void Start(ownership::Record& record) {
-    internal::StartWrite(
-        record, std::move(file), ownership::OwnedMemory<B>::Data(buffer),
-        ownership::OwnedMemory<B>::Size(buffer), offset, flags);
+    ownership::WithMemory(buffer, [&](auto... memory) {
+      internal::StartWrite(record, std::move(file), memory..., offset, flags);
+    });
   }
   Outcome Take(const ownership::RawResult& result) && {
     return internal::TakeTransfer(result, buffer);

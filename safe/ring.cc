@@ -464,42 +464,21 @@ void StartWrite(Record& record, const std::byte* data, std::size_t size,
   StartUsually<raw::Write>(record, data, size, offset, options);
 }
 
-void StartReadRegistered(Record& record,
-                         ownership::BufferRegistration registration,
-                         std::byte* data, std::size_t size,
-                         std::uint64_t offset, StartOptions options) {
-  if (registration.ring != record.pool) {
-    StartRead(record, data, size, offset, options);
-    return;
-  }
+void StartRead(Record& record, ownership::BufferRegistration registration,
+               std::byte* data, std::size_t size, std::uint64_t offset,
+               StartOptions options) {
   StartWith(options, record, [&] {
-    Engine::Of(record).Start(record,
-                             raw::ReadFixed{.fd = FdOf(record.file),
-                                            .buffer = data,
-                                            .length = TransferLength(size),
-                                            .offset = offset,
-                                            .buffer_index = registration.index},
-                             record.sqe_flags);
+    StartTransfer<raw::Read, raw::ReadFixed>(record, registration, data, size,
+                                             offset);
   });
 }
 
-void StartWriteRegistered(Record& record,
-                          ownership::BufferRegistration registration,
-                          const std::byte* data, std::size_t size,
-                          std::uint64_t offset, StartOptions options) {
-  if (registration.ring != record.pool) {
-    StartWrite(record, data, size, offset, options);
-    return;
-  }
+void StartWrite(Record& record, ownership::BufferRegistration registration,
+                const std::byte* data, std::size_t size, std::uint64_t offset,
+                StartOptions options) {
   StartWith(options, record, [&] {
-    Engine::Of(record).Start(
-        record,
-        raw::WriteFixed{.fd = FdOf(record.file),
-                        .buffer = data,
-                        .length = TransferLength(size),
-                        .offset = offset,
-                        .buffer_index = registration.index},
-        record.sqe_flags);
+    StartTransfer<raw::Write, raw::WriteFixed>(record, registration, data, size,
+                                               offset);
   });
 }
 

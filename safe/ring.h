@@ -509,14 +509,13 @@ void StartRead(ownership::Record& record, std::byte* data, std::size_t size,
 void StartWrite(ownership::Record& record, const std::byte* data,
                 std::size_t size, std::uint64_t offset, StartOptions options);
 // The same with memory that may be registered with the record's ring.
-void StartReadRegistered(ownership::Record& record,
-                         ownership::BufferRegistration registration,
-                         std::byte* data, std::size_t size,
-                         std::uint64_t offset, StartOptions options);
-void StartWriteRegistered(ownership::Record& record,
-                          ownership::BufferRegistration registration,
-                          const std::byte* data, std::size_t size,
-                          std::uint64_t offset, StartOptions options);
+void StartRead(ownership::Record& record,
+               ownership::BufferRegistration registration, std::byte* data,
+               std::size_t size, std::uint64_t offset, StartOptions options);
+void StartWrite(ownership::Record& record,
+                ownership::BufferRegistration registration,
+                const std::byte* data, std::size_t size, std::uint64_t offset,
+                StartOptions options);
 
 }  // namespace internal
 
@@ -594,16 +593,9 @@ Operation<Transfer<B>> Ring::Read(File file, B buffer, std::uint64_t offset,
   record.Hold(std::move(file).Take());
   auto& content =
       record.Emplace<internal::UsualContent<Transfer<B>>>(std::move(buffer));
-  using Memory = ownership::OwnedMemory<B>;
-  if constexpr (ownership::Registered<B>) {
-    internal::StartReadRegistered(record, Memory::Registration(content.buffer),
-                                  Memory::Data(content.buffer),
-                                  Memory::Size(content.buffer), offset,
-                                  options);
-  } else {
-    internal::StartRead(record, Memory::Data(content.buffer),
-                        Memory::Size(content.buffer), offset, options);
-  }
+  ownership::WithMemory(content.buffer, [&](auto... memory) {
+    internal::StartRead(record, memory..., offset, options);
+  });
   return Operation<Transfer<B>>(record);
 }
 
@@ -614,16 +606,9 @@ Operation<Transfer<B>> Ring::Write(File file, B buffer, std::uint64_t offset,
   record.Hold(std::move(file).Take());
   auto& content =
       record.Emplace<internal::UsualContent<Transfer<B>>>(std::move(buffer));
-  using Memory = ownership::OwnedMemory<B>;
-  if constexpr (ownership::Registered<B>) {
-    internal::StartWriteRegistered(record, Memory::Registration(content.buffer),
-                                   Memory::Data(content.buffer),
-                                   Memory::Size(content.buffer), offset,
-                                   options);
-  } else {
-    internal::StartWrite(record, Memory::Data(content.buffer),
-                         Memory::Size(content.buffer), offset, options);
-  }
+  ownership::WithMemory(content.buffer, [&](auto... memory) {
+    internal::StartWrite(record, memory..., offset, options);
+  });
   return Operation<Transfer<B>>(record);
 }
 

@@ -19,6 +19,7 @@
 #include "escrow/ownership/memory.h"
 #include "escrow/ownership/registered_buffer.h"
 #include "escrow/safe/buffer_pool.h"
+#include "escrow/safe/file_ops.h"
 #include "escrow/safe/operation.h"
 #include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
@@ -43,8 +44,8 @@ void Fill(RegisteredBuffer& buffer, std::string_view text) {
   buffer.resize(text.size());
 }
 
-// Any op takes one, and gives it back.
-struct ReceiveCase {
+// A pool of each ring.
+struct Pooled {
   inline static std::optional<BufferPool> pool;
   static void Prepare(Ring& ring) {
     auto made = BufferPool::Create(ring, kOptions);
@@ -53,7 +54,11 @@ struct ReceiveCase {
   }
   static void Check(Ring&) { EXPECT_EQ(pool->available(), kOptions.count); }
   static void End() { pool.reset(); }
+  static RegisteredBuffer Buffer() { return std::move(*pool->Take()); }
+};
 
+// Any op takes one, and gives it back.
+struct ReceiveCase : Pooled {
   World world;
   Pair pair;
   static constexpr const char* kName = "Receive";
@@ -67,18 +72,55 @@ struct ReceiveCase {
     EXPECT_EQ(Text(received.buffer, received.result.value()), "abc");
   }
   Receive<RegisteredBuffer> Bad() {
-    return {.socket = world.OpenFile(), .buffer = std::move(*pool->Take())};
+    return {.socket = world.OpenFile(), .buffer = Buffer()};
   }
   static constexpr int kError = ENOTSOCK;
   Receive<RegisteredBuffer> Waits() {
-    return {.socket = pair.here, .buffer = std::move(*pool->Take())};
+    return {.socket = pair.here, .buffer = Buffer()};
   }
   void EndWait() { EXPECT_EQ(::write(pair.there.number(), "abc", 3), 3); }
   void ExpectWaited(Transfer<RegisteredBuffer> received) {
     Expect(std::move(received));
   }
 };
-using Cases = ::testing::Types<ReceiveCase>;
+// Those that have a form for registered memory are called after it.
+struct ReadCase : Pooled {
+  World world;
+  Ends ends{"abc"};
+  static constexpr const char* kName = "Read";
+  static constexpr const char* kCall = "read (fixed buffer)";
+
+  Read<RegisteredBuffer> Good() {
+    return {.file = world.OpenFile(), .buffer = Buffer(), .offset = 4};
+  }
+  void Expect(Transfer<RegisteredBuffer> read) {
+    EXPECT_EQ(Text(read.buffer, read.result.value()), "456789");
+  }
+  Read<RegisteredBuffer> Bad() {
+    return {.file = ends.write, .buffer = Buffer()};
+  }
+  static constexpr int kError = EBADF;
+};
+struct WriteCase : Pooled {
+  World world;
+  Ends ends;
+  static constexpr const char* kName = "Write";
+  static constexpr const char* kCall = "write (fixed buffer)";
+
+  Write<RegisteredBuffer> Make(const Descriptor& file) {
+    RegisteredBuffer buffer = Buffer();
+    Fill(buffer, "abc");
+    return {.file = file, .buffer = std::move(buffer)};
+  }
+  Write<RegisteredBuffer> Good() { return Make(ends.write); }
+  void Expect(Transfer<RegisteredBuffer> written) {
+    EXPECT_EQ(written.result.value(), 3u);
+    EXPECT_EQ(ends.Content(), "abc");
+  }
+  Write<RegisteredBuffer> Bad() { return Make(ends.read); }
+  static constexpr int kError = EBADF;
+};
+using Cases = ::testing::Types<ReceiveCase, ReadCase, WriteCase>;
 INSTANTIATE_TYPED_TEST_SUITE_P(BufferPool, SafeOps, Cases, CaseNames);
 
 class SafeBufferPool : public ::testing::Test {
