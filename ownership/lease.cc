@@ -70,6 +70,24 @@ void BufferLedger::GiveToKernel(std::uint16_t id) noexcept {
   ++tail_;
   ++available_;
   Publish(DataOf(id), size_, id);
+  if (!waiters_.empty()) [[unlikely]] {
+    TellWaiters();
+  }
+}
+
+void BufferLedger::WhenAvailable(BufferWaiter& waiter) noexcept {
+  ESCROW_CHECK(available_ == 0 && pool_ != nullptr,
+               "a wait for a buffer of a group that has one");
+  waiters_.push_back(waiter);
+}
+
+// All of them, for who is first may not take the buffer.
+void BufferLedger::TellWaiters() noexcept {
+  while (!waiters_.empty()) {
+    const BufferWaiter& waiter = waiters_.front();
+    waiters_.pop_front();
+    waiter.callback(waiter.context);
+  }
 }
 
 std::uint32_t BufferLedger::LengthOf(const State& state) const noexcept {

@@ -1,6 +1,9 @@
 #ifndef ESCROW_OWNERSHIP_LEASE_H_
 #define ESCROW_OWNERSHIP_LEASE_H_
 
+#include <boost/intrusive/link_mode.hpp>
+#include <boost/intrusive/list.hpp>
+#include <boost/intrusive/list_hook.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <expected>
@@ -25,6 +28,18 @@ struct Arrival {
   std::uint32_t length = 0;  // bytes
   std::uint16_t id = 0;      // of the first buffer
   bool any = false;          // if not, there is nothing to give back either
+};
+
+// Somebody who is to be told when the kernel is given a buffer. Whose end
+// withdraws that.
+struct BufferWaiter {
+  // Called in the middle of a ring's work; may not use a ring.
+  void (*callback)(void* context) = nullptr;
+  void* context = nullptr;
+
+  boost::intrusive::list_member_hook<
+      boost::intrusive::link_mode<boost::intrusive::auto_unlink>>
+      hook = {};
 };
 
 // The buffers of a group, and who has which byte of them: the kernel, which
@@ -62,6 +77,10 @@ class BufferLedger {
 
   // How many buffers the kernel has, if only the rest of one.
   std::size_t available() const noexcept { return available_; }
+
+  // Has `waiter` told when the kernel is given a buffer, once. Requires that it
+  // has none, and that operations may take from this.
+  void WhenAvailable(BufferWaiter& waiter) noexcept;
 
   void Use() noexcept { ++users_; }
   void EndUse() noexcept {
@@ -117,6 +136,7 @@ class BufferLedger {
   // Bytes of the buffer that the kernel may fill.
   std::uint32_t LengthOf(const State& state) const noexcept;
   void GiveToKernel(std::uint16_t id) noexcept;
+  void TellWaiters() noexcept;
   void TakeFromKernel(State& state) noexcept {
     state.kernels = false;
     --available_;
@@ -137,6 +157,12 @@ class BufferLedger {
   std::size_t available_ = 0;
   std::size_t users_ = 0;
   const RecordPool* pool_ = nullptr;
+  boost::intrusive::list<
+      BufferWaiter,
+      boost::intrusive::member_hook<BufferWaiter, decltype(BufferWaiter::hook),
+                                    &BufferWaiter::hook>,
+      boost::intrusive::constant_time_size<false>>
+      waiters_;
 };
 
 // One use of a BufferLedger.

@@ -154,6 +154,7 @@ struct ReceiveMany {
                const Arrived& arrived) noexcept;
   static bool IsItem(const ownership::RawResult& result) noexcept;
   static AfterLast After(const ownership::RawResult& result) noexcept;
+  ownership::BufferLedger& Buffers() const noexcept { return group.ledger(); }
 };
 
 // The same of ReceiveBundle: a stream of bundles. Linux 6.10.
@@ -171,6 +172,7 @@ struct ReceiveBundles {
                const Arrived& arrived) noexcept;
   static bool IsItem(const ownership::RawResult& result) noexcept;
   static AfterLast After(const ownership::RawResult& result) noexcept;
+  ownership::BufferLedger& Buffers() const noexcept { return group.ledger(); }
 };
 
 // read(2) again and again, each time that there is something, of a file that
@@ -189,6 +191,7 @@ struct ReadMany {
                const Arrived& arrived) noexcept;
   static bool IsItem(const ownership::RawResult& result) noexcept;
   static AfterLast After(const ownership::RawResult& result) noexcept;
+  ownership::BufferLedger& Buffers() const noexcept { return group.ledger(); }
 };
 
 }  // namespace escrow::safe

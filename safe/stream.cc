@@ -20,6 +20,34 @@ void ArmStream(ownership::Record& record, StreamState& state) {
   state.start(record);
 }
 
+void ArmStreamWithBuffers(ownership::Record& record, StreamState& state) {
+  Engine& engine = Engine::Of(record);
+  if (record.stage != ownership::Record::Stage::kDone ||
+      state.next != AfterLast::kPause || state.buffers == nullptr ||
+      state.buffers->available() > 0 || !engine.alive()) {
+    ArmStream(record, state);
+    return;
+  }
+  engine.Park(record, state.unpark);
+  state.waiter.callback = [](void* context) {
+    auto& parked = *static_cast<ownership::Record*>(context);
+    Engine::Of(parked).Unpark(parked);
+  };
+  state.waiter.context = &record;
+  state.buffers->WhenAvailable(state.waiter);
+}
+
+void UnparkStream(ownership::Record& record, StreamState& state,
+                  ownership::Record::Unpark how) {
+  if (how == ownership::Record::Unpark::kStart) {
+    state.throttled = false;
+    state.start(record);
+  } else {
+    state.waiter.hook.unlink();
+    Engine::Of(record).Finish(record, -ECANCELED);
+  }
+}
+
 void Forget(ownership::Record& record) noexcept {
   Engine::Of(record).Forget(record);
 }

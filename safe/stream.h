@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "escrow/ownership/check.h"
+#include "escrow/ownership/lease.h"
 #include "escrow/ownership/record.h"
 #include "escrow/safe/op.h"
 #include "escrow/safe/operation.h"
@@ -41,7 +42,7 @@ struct StreamOptions {
 // What a stream does after the last completion of its request.
 enum class AfterLast : std::uint8_t {
   kGoOn,   // starts the request again when more is asked for
-  kPause,  // likewise; the program has to do something about it first
+  kPause,  // likewise; the program has to give back buffers first
   kEnd,
 };
 
@@ -64,6 +65,7 @@ enum class AfterLast : std::uint8_t {
 //
 //   static bool IsItem(const ownership::RawResult&);        // true
 //   static AfterLast After(const ownership::RawResult&);
+//   ownership::BufferLedger& Buffers() const;   // that kPause is about
 template <typename T>
 concept StreamOp = std::move_constructible<T> && !std::is_reference_v<T> &&
                    requires(T op, ownership::Record& record) {
@@ -76,13 +78,20 @@ namespace internal {
 // What streams of all items have in common.
 struct StreamState {
   void (*start)(ownership::Record& record);
+  void (*unpark)(ownership::Record& record, ownership::Record::Unpark how);
   std::size_t unread_limit;
+  ownership::BufferLedger* buffers = nullptr;  // if the op has some
+  ownership::BufferWaiter waiter = {};         // for one of these
   AfterLast next = AfterLast::kGoOn;
   bool throttled = false;  // by unread_limit
 };
 
 // Starts the request of a stream again, unless it is running or over.
 void ArmStream(ownership::Record& record, StreamState& state);
+// The same, but only when a buffer is there, if that is what it paused for.
+void ArmStreamWithBuffers(ownership::Record& record, StreamState& state);
+void UnparkStream(ownership::Record& record, StreamState& state,
+                  ownership::Record::Unpark how);
 void Forget(ownership::Record& record) noexcept;
 
 // The error that is a full stop for no reason of the stream's own.
@@ -117,10 +126,15 @@ struct StreamContent : StreamState {
   std::size_t count = 0;
 
   StreamContent(Op its, std::size_t limit)
-      : StreamState{&StartAgain, limit}, op(std::move(its)) {}
+      : StreamState{&StartAgain, &Unpark, limit}, op(std::move(its)) {
+    if constexpr (requires { op.Buffers(); }) buffers = &op.Buffers();
+  }
 
   static void StartAgain(ownership::Record& record) {
     record.content<StreamContent>().op.Start(record);
+  }
+  static void Unpark(ownership::Record& record, ownership::Record::Unpark how) {
+    UnparkStream(record, record.content<StreamContent>(), how);
   }
 
   bool Arrive(ownership::Record& record, bool last) noexcept {
@@ -252,15 +266,15 @@ class [[nodiscard]] Stream {
   // Has `callback` called by the ring's Dispatch() with each item, and with
   // none at the end. If it returns a bool, false drops the stream. It may start
   // and wait for operations, but not destroy the ring, whose end destroys the
-  // callback. After no_buffer_space the stream goes on when a buffer was given
-  // back.
+  // callback. After no_buffer_space the stream goes on by itself as soon as a
+  // buffer was given back, and is not in flight until then.
   template <typename Callback>
   void ForEach(Callback callback) && {
     auto* const stored =
         record().EmplaceBeside(Listener<Callback>{std::move(callback), state_});
     // RunCallback() makes a handle of the record again.
     ownership::Record& mine = *std::exchange(record_, nullptr);
-    internal::ArmStream(mine, *state_);
+    internal::ArmStreamWithBuffers(mine, *state_);
     internal::ContinueWith(mine, &RunCallback<Callback>, stored,
                            /*handle_stays=*/true);
   }
@@ -355,7 +369,7 @@ class [[nodiscard]] Stream {
       if (last) return;
     }
     ending.over = false;
-    stream.Arm();
+    internal::ArmStreamWithBuffers(record, *stored->state);
     internal::ContinueWith(record, &RunCallback<Callback>, stored,
                            /*handle_stays=*/true);
   }

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -505,6 +506,135 @@ TEST_P(SafeBufferGroup, StreamGoesOnWhenALeaseIsBack) {
   auto lease = ring_->Next(stream);
   ASSERT_TRUE(lease && *lease);
   EXPECT_EQ(Text(**lease), "xxx");
+}
+
+// What a callback is told, which keeps what it gets.
+struct Kept {
+  std::string text;
+  std::vector<Lease> leases;
+  int dry = 0;
+  bool over = false;
+
+  void operator()(std::optional<Result<Lease>> item) {
+    if (!item) {
+      over = true;
+    } else if (*item) {
+      text += Text(**item);
+      leases.push_back(std::move(**item));
+    } else {
+      EXPECT_EQ(item->error(), std::errc::no_buffer_space);
+      ++dry;
+    }
+  }
+};
+
+TEST_P(SafeBufferGroup, CallbackIsCalledAgainWhenALeaseIsBack) {
+  const std::string sent((kCount + 1) * kSize, 'x');
+  Put(pair_.there, sent);
+  Kept kept;
+  ring_->Start(ReceiveMany{.socket = pair_.here, .group = *group_})
+      .ForEach([&](auto item) { kept(std::move(item)); });
+  // It waits, and does not try in vain.
+  Drain();
+  EXPECT_EQ(ring_->Dispatch().value(), 0u);
+  EXPECT_EQ(kept.dry, 1);
+  EXPECT_EQ(kept.text.size(), kCount * kSize);
+  kept.leases.erase(kept.leases.begin());
+  while (kept.text.size() < sent.size()) {
+    ASSERT_EQ(ring_->in_flight(), 1u);
+    ASSERT_TRUE(ring_->Dispatch());
+    if (group_->available() == 0 && kept.text.size() < sent.size()) {
+      kept.leases.clear();
+    }
+  }
+  EXPECT_EQ(kept.text, sent);
+  kept.leases.clear();
+  pair_.there = Descriptor();
+  Drain();
+  EXPECT_TRUE(kept.over);
+}
+
+TEST_P(SafeBufferGroup, CallbackThatGivesALeaseBackGoesOn) {
+  const std::string sent((kCount + 1) * kSize, 'x');
+  Put(pair_.there, sent);
+  Kept kept;
+  ring_->Start(ReceiveMany{.socket = pair_.here, .group = *group_})
+      .ForEach([&](auto item) {
+        const bool dry = item && !*item;
+        kept(std::move(item));
+        if (dry) kept.leases.clear();
+        return kept.text.size() < sent.size();
+      });
+  Drain();
+  EXPECT_EQ(kept.text, sent);
+  EXPECT_GE(kept.dry, 1);
+}
+
+TEST_P(SafeBufferGroup, CallbackThatWantsNoMoreDoesNotWait) {
+  Put(pair_.there, std::string((kCount + 1) * kSize, 'x'));
+  std::vector<Lease> leases;
+  const auto alive = std::make_shared<int>();
+  ring_->Start(ReceiveMany{.socket = pair_.here, .group = *group_})
+      .ForEach([&leases, alive](auto item) {
+        if (!item || !*item) return false;
+        leases.push_back(std::move(**item));
+        return true;
+      });
+  Drain();
+  EXPECT_EQ(alive.use_count(), 1);
+  leases.clear();
+  EXPECT_EQ(ring_->in_flight(), 0u);
+}
+
+TEST_P(SafeBufferGroup, StreamsWaitForTheSameBuffers) {
+  Pair other;
+  Kept kept[2];
+  const auto start = [&](const Descriptor& socket, Kept& its) {
+    ring_->Start(ReceiveMany{.socket = socket, .group = *group_})
+        .ForEach([&](auto item) { its(std::move(item)); });
+  };
+  const std::string sent(kCount * kSize, 'x');
+  Put(pair_.there, sent);
+  start(pair_.here, kept[0]);
+  while (group_->available() > 0) ASSERT_TRUE(ring_->Dispatch());
+  Put(pair_.there, "abc");
+  Put(other.there, "def");
+  start(other.here, kept[1]);
+  Drain();
+  EXPECT_EQ(kept[0].dry, 1);
+  EXPECT_EQ(kept[1].dry, 1);
+  kept[0].leases.clear();
+  EXPECT_EQ(ring_->in_flight(), 2u);
+  while (kept[0].text.size() < sent.size() + 3 || kept[1].text.empty()) {
+    ASSERT_TRUE(ring_->Dispatch());
+  }
+  EXPECT_EQ(kept[0].text, sent + "abc");
+  EXPECT_EQ(kept[1].text, "def");
+  pair_.there = Descriptor();
+  other.there = Descriptor();
+  Drain();
+  EXPECT_TRUE(kept[0].over);
+  EXPECT_TRUE(kept[1].over);
+}
+
+TEST_P(SafeBufferGroup, RingEndsWhileACallbackWaitsForALease) {
+  for (const bool back : {false, true}) {
+    Put(pair_.there, std::string((kCount + 1) * kSize, 'x'));
+    const auto kept = std::make_shared<Kept>();
+    ring_->Start(ReceiveMany{.socket = pair_.here, .group = *group_})
+        .ForEach([kept](auto item) { (*kept)(std::move(item)); });
+    Drain();
+    EXPECT_EQ(kept->dry, 1);
+    // In the second round it is about to be started again.
+    if (back) kept->leases.pop_back();
+    ring_.reset();
+    EXPECT_EQ(kept.use_count(), 1);
+    EXPECT_FALSE(kept->over);
+    kept->leases.clear();
+    pair_ = Pair();
+    ring_ = MakeRing();
+    group_ = MakeGroup(GetParam());
+  }
 }
 
 TEST_P(SafeBufferGroup, StreamThatIsDroppedGivesBackWhatNobodyTook) {
