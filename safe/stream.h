@@ -63,8 +63,8 @@ enum class AfterLast : std::uint8_t {
 // called in that order, and is given the value as a second argument by Take()
 // and Discard(). What is left to the op, too:
 //
-//   static bool IsItem(const ownership::RawResult&);        // true
-//   static AfterLast After(const ownership::RawResult&);
+//   bool IsItem(const ownership::RawResult&) const;             // true
+//   AfterLast After(const ownership::RawResult&) const;
 //   ownership::BufferLedger& Buffers() const;   // that kPause is about
 template <typename T>
 concept StreamOp = std::move_constructible<T> && !std::is_reference_v<T> &&
@@ -144,14 +144,13 @@ struct StreamContent : StreamState {
       item.arrived = op.Arrive(result);
     }
     bool is_item = true;
-    if constexpr (requires { Op::IsItem(result); })
-      is_item = Op::IsItem(result);
+    if constexpr (requires { op.IsItem(result); }) is_item = op.IsItem(result);
     if (last) {
       if (throttled && IsCancellation(result)) {
         is_item = false;
         next = AfterLast::kGoOn;
-      } else if constexpr (requires { Op::After(result); }) {
-        next = Op::After(result);
+      } else if constexpr (requires { op.After(result); }) {
+        next = op.After(result);
       } else {
         next = UsualAfter(result);
       }
