@@ -449,8 +449,8 @@ TEST_P(ThreadEndTest, EndsWhatIsInFlight) {
   const Pipe pipe;
   const auto out = Descriptor::Adopt(pipe.write_end);
   std::byte memory[4][8] = {};
-  Arena arenas[] = {{memory[0], 8}, {memory[1], 8}, {memory[2], 8},
-                    {memory[3], 8}};
+  Arena arenas[] = {
+      {memory[0], 8}, {memory[1], 8}, {memory[2], 8}, {memory[3], 8}};
   const auto releases = [&] {
     int sum = 0;
     for (const Arena& arena : arenas) sum += arena.releases;
@@ -461,8 +461,8 @@ TEST_P(ThreadEndTest, EndsWhatIsInFlight) {
     left.ring.emplace(Make());
     const auto in = Descriptor::Adopt(pipe.read_end);
     left.reads.push_back(left.ring->Read(in, Tracked(arenas[0])));
-    left.reads.push_back(
-        left.ring->Read(in, Tracked(arenas[1]), kCurrentPosition, {.async = true}));
+    left.reads.push_back(left.ring->Read(in, Tracked(arenas[1]),
+                                         kCurrentPosition, {.async = true}));
     left.ring->Read(in, Tracked(arenas[2])).Detach();
     EXPECT_TRUE(left.ring->Submit());
     left.reads.push_back(left.ring->Read(in, Tracked(arenas[3])));
