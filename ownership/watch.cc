@@ -250,9 +250,18 @@ class Ledger {
       __asan_set_error_report_callback(
           [](const char*) { Get().OnError(__asan_get_report_address()); });
     }
-    // A child process, whose memory is another, frees some.
-    ::pthread_atfork([] { Get().mutex_.lock(); }, [] { Get().mutex_.unlock(); },
-                     [] { Get().mutex_.unlock(); });
+    // A child process, whose memory is another, frees some; so do those that
+    // are called meanwhile.
+    const auto after = [] {
+      busy_ = false;
+      Get().mutex_.unlock();
+    };
+    ::pthread_atfork(
+        [] {
+          Get().mutex_.lock();
+          busy_ = true;
+        },
+        after, after);
   }
 
   // One of those that overlap [begin, end) and are `such`, or null.

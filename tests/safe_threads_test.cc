@@ -640,8 +640,8 @@ TEST_P(TakeOverTest, OperationsGoOnWhileTheirThreadLives) {
 TEST_P(TakeOverTest, OperationsOfAThreadThatEndsAreSurvived) {
   const Pipe pipe;
   const auto out = Descriptor::Adopt(pipe.write_end);
-  std::byte memory[8] = {};
-  Arena arena{memory, sizeof(memory)};
+  std::byte memory[2][8] = {};
+  Arena arenas[] = {{memory[0], 8}, {memory[1], 8}};
   std::optional<Ring> ring;
   std::optional<Operation<Transfer<Tracked>>> read, worker_read;
   std::optional<Operation<Result<void>>> timeout;
@@ -649,9 +649,9 @@ TEST_P(TakeOverTest, OperationsOfAThreadThatEndsAreSurvived) {
   std::thread first([&] {
     ring.emplace(Make());
     const auto in = Descriptor::Adopt(pipe.read_end);
-    read.emplace(ring->Read(in, Tracked(arena)));
+    read.emplace(ring->Read(in, Tracked(arenas[0])));
     worker_read.emplace(
-        ring->Read(in, Tracked(arena), kCurrentPosition, {.async = true}));
+        ring->Read(in, Tracked(arenas[1]), kCurrentPosition, {.async = true}));
     timeout.emplace(ring->Timeout(milliseconds(30)));
     EXPECT_TRUE(ring->Submit());
     started.set_value();
@@ -661,7 +661,7 @@ TEST_P(TakeOverTest, OperationsOfAThreadThatEndsAreSurvived) {
   ring->TakeOver();
   taken.set_value();
   first.join();
-  EXPECT_EQ(arena.releases, 0);
+  EXPECT_EQ(arenas[0].releases + arenas[1].releases, 0);
   EXPECT_TRUE(ring->Wait(std::move(*timeout)));
   EXPECT_TRUE(ring->Wait(ring->Nop()));
   EXPECT_EQ(::write(out.number(), "abcdefghabcdefgh", 16), 16);
@@ -671,7 +671,8 @@ TEST_P(TakeOverTest, OperationsOfAThreadThatEndsAreSurvived) {
       EXPECT_EQ(result.value(), 8u);  // they are the kernel's thread's
     } else {
       EXPECT_EQ(result.error(), std::errc::operation_canceled);
-      EXPECT_EQ(memory[0], std::byte{0});
+      EXPECT_EQ(memory[0][0], std::byte{0});
+      EXPECT_EQ(memory[1][0], std::byte{0});
     }
   }
   ring.reset();
@@ -680,15 +681,16 @@ TEST_P(TakeOverTest, OperationsOfAThreadThatEndsAreSurvived) {
 
 TEST_P(TakeOverTest, DestroyedWithOperationsOfAThreadThatEnded) {
   const Pipe pipe;
-  std::byte memory[8] = {};
-  Arena arena{memory, sizeof(memory)};
+  std::byte memory[2][8] = {};
+  Arena arenas[] = {{memory[0], 8}, {memory[1], 8}};
   std::optional<Ring> ring;
   std::promise<void> started, taken;
   std::thread first([&] {
     ring.emplace(Make());
     const auto in = Descriptor::Adopt(pipe.read_end);
-    ring->Read(in, Tracked(arena)).Detach();
-    ring->Read(in, Tracked(arena), kCurrentPosition, {.async = true}).Detach();
+    ring->Read(in, Tracked(arenas[0])).Detach();
+    ring->Read(in, Tracked(arenas[1]), kCurrentPosition, {.async = true})
+        .Detach();
     ring->Timeout(std::chrono::hours(1)).Detach();
     EXPECT_TRUE(ring->Submit());
     started.set_value();
@@ -699,7 +701,8 @@ TEST_P(TakeOverTest, DestroyedWithOperationsOfAThreadThatEnded) {
   taken.set_value();
   first.join();
   ring.reset();
-  EXPECT_EQ(arena.releases, 2);
+  EXPECT_EQ(arenas[0].releases, 1);
+  EXPECT_EQ(arenas[1].releases, 1);
   EXPECT_EQ(BuriedOperations(), 0u);
 }
 
