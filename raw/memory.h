@@ -212,6 +212,7 @@ inline constexpr std::tuple kFields(
       if (op.protection.get() == nullptr) return;
       const io_uring_attr_pi& information = *op.protection.get();
       Behind(visit, *op.protection.kBehind.begin(),
+             // NOLINTNEXTLINE(performance-no-int-to-ptr): as the kernel does.
              reinterpret_cast<const void*>(information.addr), information.len);
       Elements(visit, op.protection, 1);
     },
@@ -260,6 +261,7 @@ constexpr std::size_t CountMemory() {
 // and pointers in the payload of a UringCmd. `visit` may make what it is given
 // inaccessible.
 template <typename Op, typename Visit>
+// NOLINTNEXTLINE(cppcoreguidelines-missing-std-forward): called many times.
 void ForEachMemory(const Op& op, Visit&& visit) {
   using V = std::remove_reference_t<Visit>;
   static_assert(memory_internal::CountFields<Op, V>() ==

@@ -26,7 +26,6 @@ namespace {
 
 using internal::Engine;
 using ownership::Descriptor;
-using ownership::DescriptorShare;
 using ownership::FileSlots;
 using ownership::FixedFile;
 using ownership::RawResult;

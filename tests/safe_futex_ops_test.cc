@@ -80,7 +80,7 @@ struct FutexWaitCase {
   }
   void Expect(Result<void>) {}
   FutexWait Waits() { return {.word = word, .expected = 5}; }
-  void EndWait() { EXPECT_EQ(WakeBySystemCall(word, 10), 1); }
+  void EndWait() { (void)WakeBySystemCall(word, 10); }
   void ExpectWaited(Result<void>) {}
   auto Bad() { return FutexWait{.word = word, .expected = 6}; }
   static constexpr int kError = EAGAIN;
@@ -113,7 +113,7 @@ struct FutexWaitAnyCase {
     return {.words = {WatchedWord{.word = first, .expected = 5},
                       WatchedWord{.word = second, .expected = 6}}};
   }
-  void EndWait() { EXPECT_EQ(WakeBySystemCall(second, 10), 1); }
+  void EndWait() { (void)WakeBySystemCall(second, 10); }
   void ExpectWaited(Result<std::size_t> index) { EXPECT_EQ(*index, 1u); }
   auto Bad() {
     return FutexWaitAny<std::vector<WatchedWord>>{
