@@ -65,7 +65,8 @@ DescriptorShare::State* DescriptorShare::MakeState() {
 }
 
 void DescriptorShare::Dwindled(State* state) noexcept {
-  if (state->shares == 1) {
+  if (state->when_alone != nullptr) {
+    state->shares = 1;
     std::exchange(state->when_alone, nullptr)(state->context);
     return;
   }
@@ -76,8 +77,10 @@ void DescriptorShare::Dwindled(State* state) noexcept {
 
 void DescriptorShare::WhenAlone(void (*callback)(void* context),
                                 void* context) noexcept {
-  ESCROW_CHECK(valid() && (callback == nullptr || state_->shares > 1),
+  ESCROW_CHECK(valid() && (callback == nullptr || !alone()),
                "WhenAlone() of a file that is alone");
+  if (state_->when_alone != nullptr) ++state_->shares;
+  if (callback != nullptr) --state_->shares;
   state_->when_alone = callback;
   state_->context = context;
 }

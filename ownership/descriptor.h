@@ -45,7 +45,7 @@ class DescriptorShare {
   // Ends this share, unless that has consequences: whether it did. Requires
   // valid().
   bool ReleaseLightly() noexcept {
-    if (state_->when_alone != nullptr || state_->shares == 1) [[unlikely]] {
+    if (state_->shares == 1) [[unlikely]] {
       return false;
     }
     --state_->shares;
@@ -56,9 +56,7 @@ class DescriptorShare {
   // Ends this share, if it is one.
   void Release() noexcept {
     State* const state = std::exchange(state_, nullptr);
-    if (state == nullptr) return;
-    const std::uint32_t left = --state->shares;
-    if (left == 0 || (left == 1 && state->when_alone != nullptr)) {
+    if (state != nullptr && --state->shares == 0) [[unlikely]] {
       Dwindled(state);
     }
   }
@@ -69,6 +67,8 @@ class DescriptorShare {
 
   struct State {
     int number;
+    // How many may end until something is to be done: all that there are or,
+    // with `when_alone`, all but one.
     std::uint32_t shares;
     FileSlots* slots;  // of a slot
     // When no share is left; null for Descriptor::Permanent().
@@ -79,6 +79,11 @@ class DescriptorShare {
   };
 
   explicit DescriptorShare(State* state) noexcept : state_(state) {}
+
+  // Whether it is the only one. Requires valid().
+  bool alone() const noexcept {
+    return state_->shares == 1 && state_->when_alone == nullptr;
+  }
 
   // From a few that each thread keeps, so that opening and accepting over and
   // over allocates nothing.
@@ -133,7 +138,7 @@ class Descriptor {
   }
 
   // Whether no operation holds a share. Requires valid().
-  bool alone() const noexcept { return share_.state_->shares == 1; }
+  bool alone() const noexcept { return share_.alone(); }
 
   // Has `callback` called with `context` when the last share but this is gone;
   // once, and not before this returns. Requires valid() and !alone(). A null

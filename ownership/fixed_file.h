@@ -111,7 +111,7 @@ class FixedFile {
   }
 
   // As those of Descriptor.
-  bool alone() const noexcept { return share_.state_->shares == 1; }
+  bool alone() const noexcept { return share_.alone(); }
   void WhenAlone(void (*callback)(void* context), void* context) noexcept {
     share_.WhenAlone(callback, context);
   }

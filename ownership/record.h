@@ -3,10 +3,12 @@
 
 #include <linux/time_types.h>
 
+#include <bit>
 #include <boost/intrusive/link_mode.hpp>
 #include <boost/intrusive/list_hook.hpp>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <new>
@@ -33,6 +35,41 @@ struct RawResult {
   std::error_code error() const noexcept { return {-value, category()}; }
 };
 
+// How an operation stands. Told apart in one comparison, and changed in one
+// store, for most operations stand in one of three ways.
+struct RecordState {
+  enum class Stage : std::uint8_t {
+    kFree,
+    kWaiting,  // until what has to happen first has happened
+    kQueued,   // in the submission queue or in the kernel, whose memory it is
+    kDone,     // has its result; the kernel has no claim any more
+  };
+
+  // Why a completion, or its handle, cannot just leave the record done; none of
+  // them for most records, which one test shows.
+  enum Attention : std::uint8_t {
+    kOrphaned = 1,   // it has no handle
+    kContinued = 2,  // something waits for it: `continuation`
+    kHoldsAlso = 4,  // a share in `other_file`, too
+    kOutliving = 8,  // its ring is gone
+    kArriving = 16,  // its content is told of each completion
+    // The completion of its deadline ends it, too: both have to come.
+    kPaired = 32,
+    kNotifying = 64,  // it is done, and a notification is still to come
+    kStaged = 128,    // its second stage begins as the first one is taken
+  };
+
+  Stage stage = Stage::kFree;
+  std::uint8_t attention = 0;  // Attention bits
+  bool has_items = false;      // that wait to be taken from its content
+  bool plain = false;  // it is done and has succeeded, and that is all of it
+
+  bool operator==(const RecordState& other) const noexcept {
+    return std::bit_cast<std::uint32_t>(*this) ==
+           std::bit_cast<std::uint32_t>(other);
+  }
+};
+
 // One operation: everything that it owns, where its result goes, and how far it
 // has got. Records live in a RecordPool, never in a coroutine's frame or on a
 // stack, and do not move; what the kernel has the address of is thus neither
@@ -49,28 +86,7 @@ struct RawResult {
 // the submit: a submit that fails or is short releases nothing. It ends with
 // the terminal completion. Meanwhile the record may lose its handle: it is then
 // an orphan, which frees itself when done.
-struct Record {
-  enum class Stage : std::uint8_t {
-    kFree,
-    kWaiting,  // until what has to happen first has happened
-    kQueued,   // in the submission queue or in the kernel, whose memory it is
-    kDone,     // has its result; the kernel has no claim any more
-  };
-
-  // Why a completion, or its handle, cannot just leave the record done; none of
-  // them for most records, which one test shows.
-  enum Attention : std::uint8_t {
-    kOrphaned = 1,   // it has no handle
-    kContinued = 2,  // something waits for it: `continuation`
-    kSharing = 4,    // it holds a share in `file`
-    kOutliving = 8,  // its ring is gone
-    kArriving = 16,  // its content is told of each completion
-    // The completion of its deadline ends it, too: both have to come.
-    kPaired = 32,
-    kNotifying = 64,  // it is done, and a notification is still to come
-    kStaged = 128,    // its second stage begins as the first one is taken
-  };
-
+struct alignas(64) Record : RecordState {
   // How to end a content (see Emplace) whose type is forgotten.
   struct ContentType {
     // Destroys the content and whatever the result owns.
@@ -198,56 +214,70 @@ struct Record {
   static constexpr bool kInline = sizeof(T) <= kInlineBytes &&
                                   alignof(T) <= alignof(std::max_align_t);
 
+  // With the state, what every operation needs, in one cache line.
+
+  std::uint8_t sqe_flags = 0;  // IOSQE_* that its entry gets
+  bool stays_on_drop = false;  // is not cancelled when its handle is dropped
+  // While it is started: the file that it makes goes into a slot.
+  bool makes_slot = false;
+  bool own_came = false;  // see below
+
+  RecordPool* pool = nullptr;
+  const ContentType* content_type = nullptr;
+  std::uint32_t index = 0;      // in its pool
+  std::uint32_t use = kUseBit;  // that bit, and how often it was released
+  Record* next_free = nullptr;  // while it is free
+  RawResult result = {};
+  DescriptorShare file;  // that the operation works on, until it is done
+
+  std::uint32_t sq_position = 0;  // of its entry, as the queue's tail counts
+  // Of a paired record: which of the two completions have come (with own_came).
+  bool deadline_came = false;
+  bool deadline_passed = false;
+
+  // What has been emplaced: here, or there if it is too large.
+  void* heap_content = nullptr;
+  alignas(std::max_align_t) std::byte inline_bytes[kInlineBytes];
+
   // For the one list that its stage puts the record in.
   boost::intrusive::list_member_hook<
       boost::intrusive::link_mode<boost::intrusive::auto_unlink>>
       hook;
-  RecordPool* pool = nullptr;
-  const ContentType* content_type = nullptr;
-  void* heap_content = nullptr;  // that is not in the inline bytes
   Continuation continuation = nullptr;
   void* continuation_data = nullptr;
   // Of a waiting record: queues it, or ends the wait without.
   enum class Unpark : bool { kStart, kGiveUp };
   void (*unpark)(Record& record, Unpark how) = nullptr;
-  DescriptorShare file;  // that the operation works on, until it is done
   DescriptorShare other_file;
-  RawResult result = {};
-  std::uint32_t index = 0;        // in its pool
-  std::uint32_t use = kUseBit;    // that bit, and how often it was released
-  Record* next_free = nullptr;    // while it is free
-  std::uint32_t sq_position = 0;  // of its entry, as the queue's tail counts
-  Stage stage = Stage::kFree;
-  std::uint8_t attention = 0;      // Attention bits
-  bool has_items = false;          // that wait to be taken from its content
-  bool cancelled_on_drop = false;  // of its handle
-  std::uint8_t sqe_flags = 0;      // IOSQE_* that its entry gets
-  // Of a paired record: which of the two completions have come.
-  bool own_came = false;
-  bool deadline_came = false;
-  bool deadline_passed = false;
-  // While it is started: the file that it makes goes into a slot.
-  bool makes_slot = false;
   __kernel_timespec deadline;
+
+  const RecordState& state() const noexcept { return *this; }
+  void SetState(RecordState state) noexcept {
+    // Not member by member, of which g++ makes a constant in memory.
+    const auto bits = std::bit_cast<std::uint32_t>(state);
+    void* const mine = static_cast<RecordState*>(this);
+    std::memcpy(mine, &bits, sizeof bits);
+  }
 
   bool attached() const noexcept { return (attention & kOrphaned) == 0; }
 
   // Holds `share`, and another one, until the operation is done.
   void Hold(DescriptorShare share) noexcept {
-    CheckSlot(share);
     if (file.valid()) [[unlikely]] {
       file.Release();
     }
+    HoldFirst(std::move(share));
+  }
+  // Hold(), faster, of a record that was just acquired.
+  void HoldFirst(DescriptorShare share) noexcept {
+    CheckSlot(share);
     std::construct_at(&file, std::move(share));
-    attention |= kSharing;
   }
   void HoldAlso(DescriptorShare share) noexcept {
     CheckSlot(share);
     other_file = std::move(share);
-    attention |= kSharing;
+    attention |= kHoldsAlso;
   }
-
-  alignas(std::max_align_t) std::byte inline_bytes[kInlineBytes];
 
  private:
   // In another ring's table the number would be another file's.
@@ -258,14 +288,18 @@ struct Record {
     }
   }
 
+  // Destroys a content when its scope ends.
   template <typename Content>
-  static void DestroyContent(Record& record) noexcept {
-    std::destroy_at(&record.content<Content>());
-    if constexpr (!kInline<Content>) {
-      ::operator delete (record.heap_content,
-                         std::align_val_t{alignof(Content)});
+  struct Ending {
+    Content& content;
+    ~Ending() {
+      std::destroy_at(&content);
+      if constexpr (!kInline<Content>) {
+        ::operator delete (static_cast<void*>(&content),
+                           std::align_val_t{alignof(Content)});
+      }
     }
-  }
+  };
 
   template <typename Content>
   static constexpr bool kHasItems = requires {
@@ -310,27 +344,21 @@ struct Record {
       return record.content<Content>().Take(record.result, record);
     } else {
       // Ended on every way out, also by an exception of Take().
-      const Ending<Content> ending{record};
-      return std::move(record.content<Content>()).Take(record.result);
+      const Ending<Content> ending{record.content<Content>()};
+      return std::move(ending.content).Take(record.result);
     }
   }
 
   template <typename Content>
-  struct Ending {
-    Record& record;
-    ~Ending() { DestroyContent<Content>(record); }
-  };
-
-  template <typename Content>
   static auto TakeSecond(Record& record) -> typename Content::Second {
-    const Ending<Content> ending{record};
-    return std::move(record.content<Content>()).TakeSecond();
+    const Ending<Content> ending{record.content<Content>()};
+    return std::move(ending.content).TakeSecond();
   }
 
   template <typename Content>
   static void DiscardContent(Record& record) noexcept {
-    record.content<Content>().Discard(record.result);
-    DestroyContent<Content>(record);
+    const Ending<Content> ending{record.content<Content>()};
+    ending.content.Discard(record.result);
   }
 
   template <typename Content>

@@ -27,6 +27,7 @@ void RecordPool::Grow() noexcept {
   if (begin == 0) {
     first_ = std::move(block);
     first_size_ = count;
+    first_mask_ = count - 1;
   } else {
     more_.push_back(std::move(block));
   }

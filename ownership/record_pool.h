@@ -2,6 +2,7 @@
 #define ESCROW_OWNERSHIP_RECORD_POOL_H_
 
 #include <algorithm>
+#include <bit>
 #include <boost/intrusive/list.hpp>
 #include <cstddef>
 #include <cstdint>
@@ -23,10 +24,11 @@ using RecordList =
 // Not thread-safe.
 class RecordPool {
  public:
-  // Makes `first_size` records, 64 or more, when the first one is needed: as
-  // many as are usually in flight, which are found a little faster.
+  // Makes `first_size` records, 64 or more and rounded up to a power of two,
+  // when the first one is needed: as many as are usually in flight, which are
+  // found a little faster.
   explicit RecordPool(std::size_t first_size = kBlockRecords) noexcept
-      : next_size_(std::max(first_size, kBlockRecords)) {}
+      : next_size_(std::bit_ceil(std::max(first_size, kBlockRecords))) {}
   RecordPool(const RecordPool&) = delete;
   RecordPool& operator=(const RecordPool&) = delete;
 
@@ -44,10 +46,6 @@ class RecordPool {
   Record* free() const noexcept { return free_; }
   Record& Acquire(Record& free) noexcept {
     free_ = free.next_free;
-    free.attention = 0;
-    free.has_items = false;
-    free.cancelled_on_drop = true;
-    free.sqe_flags = 0;
     return free;
   }
 
@@ -57,7 +55,11 @@ class RecordPool {
     if (++record.use == 0) [[unlikely]] {
       WrapUse(record);
     }
-    record.stage = Record::Stage::kFree;
+    record.SetState({});
+    record.sqe_flags = 0;
+    record.stays_on_drop = false;
+    record.makes_slot = false;
+    record.own_came = false;
     record.next_free = free_;
     free_ = &record;
   }
@@ -71,13 +73,12 @@ class RecordPool {
     return FindBeyond(user_data);
   }
 
-  // The same, or null for any record that is not one of the first.
+  // The same, or null for any record that is not one of the first. Requires
+  // that there are records.
   Record* FindFirst(std::uint64_t user_data) noexcept {
-    const auto index = static_cast<std::uint32_t>(user_data);
-    if (index >= first_size_) [[unlikely]] {
-      return nullptr;
-    }
-    Record& record = first_[index];
+    // Any index leads to one of them, of which the user_data tells whether it
+    // is meant.
+    Record& record = first_[user_data & first_mask_];
     return record.user_data() == user_data ? &record : nullptr;
   }
 
@@ -105,6 +106,7 @@ class RecordPool {
   Record* free_ = nullptr;
   std::unique_ptr<Record[]> first_;
   std::size_t first_size_ = 0;
+  std::size_t first_mask_ = 0;
   std::vector<std::unique_ptr<Record[]>> more_;
   std::size_t size_ = 0;
   std::size_t next_size_;  // of the block that Grow() adds

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
@@ -13,6 +14,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -35,6 +37,7 @@
 namespace escrow::safe::internal {
 namespace {
 
+using ownership::RecordState;
 using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 
@@ -42,19 +45,34 @@ constexpr milliseconds kNap(1);
 
 constexpr std::uint8_t kLinkFlags = IOSQE_IO_LINK | IOSQE_IO_HARDLINK;
 
-// The result of a completion, which a RawResult begins with as well.
-constexpr std::size_t kResultOffset = offsetof(io_uring_cqe, res);
-constexpr std::size_t kResultBytes = 8;
-static_assert(offsetof(io_uring_cqe, flags) == kResultOffset + 4 &&
-              offsetof(ownership::RawResult, value) == 0 &&
-              offsetof(ownership::RawResult, flags) == 4);
+// The value and the flags of a completion in one, as a RawResult begins, too.
+class CompletionResult {
+ public:
+  explicit CompletionResult(const io_uring_cqe& cqe) noexcept {
+    std::memcpy(&bits_, reinterpret_cast<const std::byte*>(&cqe) + kOffset,
+                sizeof bits_);
+  }
 
-void SetResult(ownership::Record& record, const io_uring_cqe& cqe) {
-  // Value and flags in one.
-  std::memcpy(static_cast<void*>(&record.result),
-              reinterpret_cast<const std::byte*>(&cqe) + kResultOffset,
-              kResultBytes);
-}
+  // Whether it is no error, and the only one of its operation.
+  bool plain() const noexcept {
+    constexpr std::uint64_t kOthers = IORING_CQE_F_MORE | IORING_CQE_F_NOTIF;
+    constexpr std::uint64_t kNegative = 0x8000'0000;
+    return (bits_ & (kOthers << 32 | kNegative)) == 0;
+  }
+
+  void Set(ownership::Record& record) const noexcept {
+    std::memcpy(static_cast<void*>(&record.result), &bits_, sizeof bits_);
+  }
+
+ private:
+  static constexpr std::size_t kOffset = offsetof(io_uring_cqe, res);
+  static_assert(offsetof(io_uring_cqe, flags) == kOffset + 4 &&
+                offsetof(ownership::RawResult, value) == 0 &&
+                offsetof(ownership::RawResult, flags) == 4);
+  static_assert(std::endian::native == std::endian::little);
+
+  std::uint64_t bits_;
+};
 
 // The errors of io_uring_enter(2) that pass by themselves.
 bool IsTransient(int error) {
@@ -82,10 +100,11 @@ std::atomic<Engine*> abandoned = nullptr;
 }  // namespace
 
 Engine::Engine(raw::Ring ring, milliseconds teardown_limit, std::size_t limit)
-    : RecordPool(ring.get()->sq.ring_entries),
+    : Starter(ring.get()->sq.ring_entries),
       ring_(std::move(ring)),
       entry_bytes_(sizeof(io_uring_sqe) << io_uring_sqe_shift(ring_->get())),
       limit_(limit),
+      ready_until_(NextPosition()),
       owner_([](void* engine) { static_cast<Engine*>(engine)->OnThreadEnd(); },
              this),
       enabled_((ring_->setup_flags() & IORING_SETUP_R_DISABLED) == 0),
@@ -130,9 +149,11 @@ void Engine::NotOwner() const noexcept {
                "a ring is used by a thread that it does not belong to");
 }
 
-void Engine::NotStarter() const noexcept {
-  NotOwner();
-  ESCROW_CHECK(!stopping_, "an operation started on a ring in destruction");
+void Starter::NotStarter() const noexcept {
+  const auto& engine = static_cast<const Engine&>(*this);
+  engine.NotOwner();
+  ESCROW_CHECK(!engine.stopping_,
+               "an operation started on a ring in destruction");
 }
 
 bool Engine::MayLeaveHandle() const noexcept {
@@ -157,7 +178,19 @@ bool Engine::MakeReady(Record& record, bool limited) {
     Refuse(record);
     return false;
   }
-  return Reserve(record, 1);
+  if (!Reserve(record, 1)) return false;
+  LookAhead();
+  return true;
+}
+
+void Engine::LookAhead() noexcept {
+  std::size_t ahead = ring_->sq_space_left();
+  if (in_flight_ >= limit_ || !looks_ahead_) {
+    ahead = 0;
+  } else {
+    ahead = std::min(ahead, limit_ - in_flight_);
+  }
+  ready_until_ = NextPosition() + static_cast<std::uint32_t>(ahead);
 }
 
 void Engine::Refuse(Record& record) noexcept {
@@ -258,9 +291,9 @@ void Engine::SettleSpecial(Record& record) noexcept {
   if ((record.attention & Record::kArriving) != 0) {
     (void)record.content_type->arrive(record, /*last=*/true);
   }
-  if ((record.attention & Record::kSharing) != 0) {
-    record.attention &= ~Record::kSharing;
-    record.file.Release();
+  record.file.Release();
+  if ((record.attention & Record::kHoldsAlso) != 0) {
+    record.attention &= static_cast<std::uint8_t>(~Record::kHoldsAlso);
     record.other_file.Release();
   }
   if ((record.attention & Record::kContinued) != 0) {
@@ -286,7 +319,9 @@ void Engine::Park(Record& record,
 void Engine::Unpark(Record& record) noexcept {
   record.hook.unlink();
   unparked_.push_back(record);
+  has_chores_ = true;
   ++in_flight_;
+  LookAhead();
 }
 
 void Engine::StartSomeUnparked() noexcept {
@@ -313,8 +348,8 @@ void Engine::Drop(Record& record) noexcept {
     } else {
       Discard(record);
     }
-  } else if (record.stage == Record::Stage::kQueued &&
-             record.cancelled_on_drop && ring_.has_value()) {
+  } else if (record.stage == Record::Stage::kQueued && !record.stays_on_drop &&
+             ring_.has_value()) {
     if (Retractable(record)) {
       Retract(record, -ECANCELED);
     } else {
@@ -326,7 +361,7 @@ void Engine::Drop(Record& record) noexcept {
 }
 
 void Engine::Detach(Record& record) noexcept {
-  record.cancelled_on_drop = false;
+  record.stays_on_drop = true;
   Drop(record);
 }
 
@@ -423,6 +458,7 @@ void Engine::Retract(Record& record, std::int32_t result) noexcept {
 void Engine::RequestCancel(Record& record) noexcept {
   record.hook.unlink();
   to_cancel_.push_back(record);
+  has_chores_ = true;
   RequestPendingCancels();
   if (to_cancel_.empty()) return;
   // Full. A failure is not an error of anybody's: the next submit tries again.
@@ -446,69 +482,66 @@ void Engine::PushPendingCancels() noexcept {
 unsigned Engine::ReapSome() {
   // Who read them in the middle of this would hand them back twice.
   ESCROW_CHECK(!reaping_, "a ring used by a Descriptor's WhenAlone() callback");
-  reaping_ = true;
-  unsigned entries;
-  if (narrow()) [[likely]] {
-    const io_uring_cq& cq = ring_->get()->cq;
-    const unsigned head = *cq.khead;
-    const unsigned tail = io_uring_smp_load_acquire(cq.ktail);
-    const io_uring_cqe* const cqes = cq.cqes;
-    const unsigned mask = cq.ring_mask;
-    entries = tail - head;
-    std::size_t done = entries;
-    for (unsigned position = head; position != tail; ++position) {
-      const io_uring_cqe& cqe = cqes[position & mask];
-      if (!ReapPlain(cqe)) [[unlikely]] {
-        ReapSpecial(cqe);
-        --done;
-      }
-    }
-    in_flight_ -= done;
-  } else {
-    const raw::Completions completions = ring_->completions();
-    entries = completions.entries();
-    for (const io_uring_cqe& cqe : completions) ReapSpecial(cqe);
+  if (!narrow() || size() == 0) [[unlikely]] {
+    return ReapAsSpecial();
   }
+  const io_uring_cq& cq = ring_->get()->cq;
+  const unsigned head = *cq.khead;
+  const unsigned entries = io_uring_smp_load_acquire(cq.ktail) - head;
+  unsigned special = 0;
+  const io_uring_cqe* const last = &cq.cqes[cq.ring_mask];
+  const io_uring_cqe* cqe = &cq.cqes[head & cq.ring_mask];
+  for (unsigned left = entries; left > 0; --left) {
+    if (!ReapPlain(*cqe)) [[unlikely]] {
+      ReapSpecial(*cqe);
+      ++special;
+    }
+    cqe = cqe == last ? cq.cqes : cqe + 1;
+  }
+  in_flight_ -= entries - special;
   ring_->Advance(entries);
-  reaping_ = false;
-  // Only now, for what is started may have to reap to find room.
-  StartUnparked();
-  if (!orphans_.empty()) [[unlikely]] {
-    DiscardOrphans();
+  if (special > 0) [[unlikely]] {
+    EndReaping();
   }
   return entries;
 }
 
+unsigned Engine::ReapAsSpecial() {
+  const raw::Completions completions = ring_->completions();
+  for (const io_uring_cqe& cqe : completions) ReapSpecial(cqe);
+  ring_->Advance(completions.entries());
+  EndReaping();
+  return completions.entries();
+}
+
+void Engine::EndReaping() noexcept {
+  reaping_ = false;
+  // Only now, for what is started may have to reap to find room.
+  StartUnparked();
+  DiscardOrphans();
+}
+
 [[gnu::always_inline]] inline bool Engine::ReapPlain(
-    const io_uring_cqe& cqe) noexcept {
-  Record* const record = FindFirst(cqe.user_data);
-  if (record == nullptr ||
-      (cqe.flags & (IORING_CQE_F_MORE | IORING_CQE_F_NOTIF)) != 0)
-      [[unlikely]] {
+    Record& record, const io_uring_cqe& cqe) noexcept {
+  const CompletionResult result(cqe);
+  if (!result.plain() ||
+      record.state() != RecordState{.stage = Record::Stage::kQueued} ||
+      (record.file.valid() && !record.file.ReleaseLightly())) [[unlikely]] {
     return false;
   }
-  if (record->stage == Record::Stage::kQueued && record->attention == 0) {
-    // It holds nothing.
-  } else if (record->stage == Record::Stage::kQueued &&
-             record->attention == Record::kSharing &&
-             !record->other_file.valid() && record->file.ReleaseLightly())
-      [[likely]] {
-    record->attention = 0;
-  } else {
-    return false;
-  }
-  ownership::TakeFromKernel(record);
-  SetResult(*record, cqe);
-  EndWatch(*record);
-  record->stage = Record::Stage::kDone;
+  ownership::TakeFromKernel(&record);
+  result.Set(record);
+  EndWatch(record);
+  record.SetState({.stage = Record::Stage::kDone, .plain = true});
   return true;
 }
 
-inline bool Engine::ReapSingle() noexcept {
+inline bool Engine::ReapSingle(Record& record) noexcept {
   const io_uring_cq& cq = ring_->get()->cq;
   const unsigned head = *cq.khead;
+  const io_uring_cqe& cqe = cq.cqes[head & cq.ring_mask];
   if (!narrow() || io_uring_smp_load_acquire(cq.ktail) - head != 1 ||
-      !ReapPlain(cq.cqes[head & cq.ring_mask])) {
+      cqe.user_data != record.user_data() || !ReapPlain(record, cqe)) {
     return false;
   }
   --in_flight_;
@@ -517,6 +550,7 @@ inline bool Engine::ReapSingle() noexcept {
 }
 
 void Engine::ReapSpecial(const io_uring_cqe& cqe) noexcept {
+  reaping_ = true;
   // Finds neither kNobody nor anything with the topmost bit clear.
   Record* const record = Find(cqe.user_data);
   if (record == nullptr || record->stage != Record::Stage::kQueued) {
@@ -528,7 +562,7 @@ void Engine::ReapSpecial(const io_uring_cqe& cqe) noexcept {
     OnOther(*record, cqe);
   } else {
     --in_flight_;
-    SetResult(*record, cqe);
+    CompletionResult(cqe).Set(*record);
     Settle(*record);
   }
 }
@@ -633,14 +667,15 @@ void Engine::Wait(Record& record) {
   // One operation at a time, which is the usual way to wait, needs none of what
   // WaitSlowly() is prepared for.
   if (owner_.IsCurrent() && &Of(record) == this &&
-      record.stage == Record::Stage::kQueued && !record.has_items &&
-      !reaping_ && unparked_.empty() && to_cancel_.empty() &&
-      ring_->completions().entries() == 0) [[likely]] {
+      record.state() == RecordState{.stage = Record::Stage::kQueued} &&
+      !reaping_ && !has_chores_ && ring_->completions().entries() == 0)
+      [[likely]] {
     const raw::EnterResult entered = ring_->SubmitAndWait(1);
     if (!entered) [[unlikely]] {
       WaitFailed(record, entered);
-    } else if (ReapSingle() && record.stage == Record::Stage::kDone)
-        [[likely]] {
+    } else if (ReapSingle(record)) {
+      return;
+    } else if (Reap() > 0 && record.stage == Record::Stage::kDone) {
       return;
     }
   }
@@ -648,6 +683,7 @@ void Engine::Wait(Record& record) {
 }
 
 void Engine::WaitSlowly(Record& record) {
+  if (record.stage == Record::Stage::kDone) return;
   CheckOwner();
   ESCROW_CHECK(&Of(record) == this, "Wait() for another ring's operation");
   while (record.stage != Record::Stage::kDone && !record.has_items) {

@@ -36,6 +36,7 @@
 #include "escrow/safe/operation.h"
 #include "escrow/safe/owner.h"
 #include "escrow/safe/result.h"
+#include "escrow/safe/starter.h"
 
 namespace escrow::safe::internal {
 
@@ -64,7 +65,7 @@ class Attachment {
 //
 // The lists say what a record waits for that is neither free nor just in
 // flight, whoever holds its handle.
-class Engine final : public ownership::RecordPool {
+class Engine final : public Starter {
  public:
   using Record = ownership::Record;
 
@@ -75,14 +76,6 @@ class Engine final : public ownership::RecordPool {
   Engine(raw::Ring ring, std::chrono::milliseconds teardown_limit,
          std::size_t limit);
 
-  // A record for a new operation, attached to the handle about to be made.
-  Record& Begin() {
-    if (starter_ != t_owner_thread) [[unlikely]] {
-      NotStarter();
-    }
-    return Acquire();
-  }
-
   // Queues `op`, which points into `record`; from here on the record is the
   // kernel's. When there is no room and the kernel takes nothing, the operation
   // is done, with that error. `sqe_flags` are IOSQE_*.
@@ -92,37 +85,43 @@ class Engine final : public ownership::RecordPool {
     static_assert(raw::HeldUntil<Op>() <= kHeld && Op::kInfo.ends <= kHeld,
                   "the kernel uses the record for longer than it is kept");
     record.result.category = &raw::OperationCategory<Op>;
-    if (Ready()) [[likely]] {
-      Queue(record, op, sqe_flags);
+    const std::uint32_t position = NextPosition();
+    if (Ready(position)) [[likely]] {
+      Queue(record, op, sqe_flags, position);
     } else {
       // Not by reference, so that the usual way keeps it in registers.
       StartSlowly<Op>(record, op, sqe_flags);
     }
   }
 
-  // Whether there is a free entry, and no limit in the way.
-  bool Ready() const noexcept {
-    const io_uring_sq& sq = ring_->get()->sq;
-    const std::uint32_t head = io_uring_smp_load_acquire(sq.khead);
-    return sq.sqe_tail - head < sq.ring_entries && in_flight_ < limit_;
+  // Where the next entry goes. Asked for once for each, before anything is
+  // written, because compilers would ask again.
+  std::uint32_t NextPosition() const noexcept {
+    return ring_->get()->sq.sqe_tail;
+  }
+  // Whether the entry there is known to be free, and no limit in the way. If
+  // not, MakeReady() finds out.
+  bool Ready(std::uint32_t position) const noexcept {
+    return static_cast<std::int32_t>(ready_until_ - position) > 0;
   }
 
   // The free record for an operation in whose way nothing is, or null. To be
   // acquired and started promptly.
-  Record* Prompt() const noexcept {
+  Record* Prompt(std::uint32_t position) const noexcept {
     Record* const record = free();
     const bool prompt =
-        starter_ == t_owner_thread && record != nullptr && Ready();
+        starter_ == t_owner_thread && record != nullptr && Ready(position);
     return prompt ? record : nullptr;
   }
-  // Start() in a straight line. Requires Ready().
+  // Start() in a straight line. Requires Ready(position).
   template <typename Op>
-  void StartPromptly(Record& record, const Op& op, std::uint8_t sqe_flags) {
+  void StartPromptly(Record& record, const Op& op, std::uint8_t sqe_flags,
+                     std::uint32_t position) {
     static_assert(raw::HeldUntil<Op>() <= raw::Until::kCompletion &&
                       Op::kInfo.ends <= raw::Until::kCompletion,
                   "the kernel uses the record for longer than it is kept");
     record.result.category = &raw::OperationCategory<Op>;
-    Queue(record, op, sqe_flags);
+    Queue(record, op, sqe_flags, position);
   }
 
   // Whether `count` entries can be written without a submit. If not, because
@@ -166,7 +165,8 @@ class Engine final : public ownership::RecordPool {
   void ContinueWith(Record& record, Record::Continuation continuation,
                     void* data, bool handle_stays) noexcept;
 
-  // Blocks until `record` is done, or has items.
+  // Blocks until `record` is done, or has items. Nothing to do if it is done,
+  // whichever ring's it was.
   void Wait(Record& record);
 
   // Blocks until one of `records` is, or until `limit` has passed: its index,
@@ -229,7 +229,12 @@ class Engine final : public ownership::RecordPool {
   void SetRawHandler(RawHandler handler, void* context) noexcept {
     ESCROW_CHECK(handler == nullptr || raw_handler_ == nullptr,
                  "a second RawAccess to one ring");
-    if (handler != nullptr) CheckOwner();
+    if (handler != nullptr) {
+      CheckOwner();
+      // From here on the queue may get another size at any time.
+      looks_ahead_ = false;
+      ready_until_ = NextPosition();
+    }
     raw_handler_ = handler;
     raw_context_ = context;
   }
@@ -264,16 +269,16 @@ class Engine final : public ownership::RecordPool {
     }
   }
 
-  // Writes the entry, for which there is room. The record is the kernel's from
-  // here on.
+  // Writes the entry at NextPosition(), which is free. The record is the
+  // kernel's from here on.
   template <typename Op>
-  void Queue(Record& record, const Op& op, std::uint8_t sqe_flags) noexcept {
+  void Queue(Record& record, const Op& op, std::uint8_t sqe_flags,
+             std::uint32_t position) noexcept {
     assert(!ring_->reserving() &&
            "an operation started while a raw Reservation is open");
     io_uring_sq& sq = ring_->get()->sq;
     // Read before the entry is cleared, so that clearing and filling it are the
     // same stores.
-    const std::uint32_t position = sq.sqe_tail;
     const std::uint64_t user_data = record.user_data();
     io_uring_sqe* const sqe = &EntryAt(position);
     sq.sqe_tail = position + 1;
@@ -290,22 +295,23 @@ class Engine final : public ownership::RecordPool {
                                                 std::uint8_t sqe_flags) {
     // A limit is no reason to keep what is to be cancelled.
     constexpr bool kLimited = Op::kInfo.opcode != IORING_OP_ASYNC_CANCEL;
-    if (MakeReady(record, kLimited)) Queue(record, op, sqe_flags);
+    if (MakeReady(record, kLimited)) {
+      Queue(record, op, sqe_flags, NextPosition());
+    }
   }
 
   // Whether there is a free entry now, and no limit in the way. If not, the
   // record is done.
   bool MakeReady(Record& record, bool limited);
   bool MakeRoom(Record& record, unsigned count = 1);
+  void LookAhead() noexcept;
   void Refuse(Record& record) noexcept;
 
   // Puts `record` where it belongs now that it is done.
   void Settle(Record& record) noexcept {
     EndWatch(record);
     record.stage = Record::Stage::kDone;
-    if (record.attention != 0) [[unlikely]] {
-      SettleSpecial(record);
-    }
+    if (record.attention != 0 || record.file.valid()) SettleSpecial(record);
   }
   void SettleSpecial(Record& record) noexcept;
 
@@ -338,14 +344,15 @@ class Engine final : public ownership::RecordPool {
   void DiscardOrphans() noexcept;
   void PushPendingCancels() noexcept;
 
-  // Say what the matter is.
+  friend Starter;  // for NotStarter()
+  // Says what the matter is.
   void NotOwner() const noexcept;
-  void NotStarter() const noexcept;
   bool MayLeaveHandle() const noexcept;
   // Has to come before every io_uring_enter(2) but those that make room.
   void BeforeEnter() noexcept {
     StartUnparked();
     RequestPendingCancels();
+    has_chores_ = !unparked_.empty() || !to_cancel_.empty();
   }
   // Wait() whatever there is to be done.
   void WaitSlowly(Record& record);
@@ -363,6 +370,7 @@ class Engine final : public ownership::RecordPool {
     return ring_->completions().entries() == 0 ? 0 : ReapSome();
   }
   unsigned ReapSome();
+  unsigned ReapAsSpecial();
   // Whether all completions have 16 bytes.
   bool narrow() const noexcept {
     return (ring_->setup_flags() &
@@ -370,10 +378,18 @@ class Engine final : public ownership::RecordPool {
   }
   // Whether the completion was the only one of a record that is now done and
   // calls for nothing else.
-  bool ReapPlain(const io_uring_cqe& cqe) noexcept;
-  // Reap() when there is one such completion: whether there was.
-  bool ReapSingle() noexcept;
+  bool ReapPlain(const io_uring_cqe& cqe) noexcept {
+    Record* const record = FindFirst(cqe.user_data);
+    return record != nullptr && ReapPlain(*record, cqe);
+  }
+  // The same of its record.
+  static bool ReapPlain(Record& record, const io_uring_cqe& cqe) noexcept;
+  // Reap() when the only completion is such a one, of this record: whether it
+  // was.
+  bool ReapSingle(Record& record) noexcept;
+  // Takes in any other; EndReaping() after the last one.
   void ReapSpecial(const io_uring_cqe& cqe) noexcept;
+  void EndReaping() noexcept;
   // For one that is not the last of its record, or a notification.
   void OnOther(Record& record, const io_uring_cqe& cqe) noexcept;
   // For one that belongs to no record in flight; `record` has its user_data, or
@@ -427,6 +443,10 @@ class Engine final : public ownership::RecordPool {
   std::size_t entry_bytes_;          // of an entry to submit
   std::size_t in_flight_ = 0;        // kQueued, and in unparked_
   std::size_t limit_;                // of in_flight_
+  // The position, as the queue's tail counts, up to which Ready() need not look
+  // at the queue and the limit; and whether there is such a thing.
+  std::uint32_t ready_until_;
+  bool looks_ahead_ = true;
   std::size_t handles_ = 0;  // records that are attached, once ring_ is gone
   boost::intrusive::list<
       Attachment,
@@ -447,8 +467,6 @@ class Engine final : public ownership::RecordPool {
   void* raw_context_ = nullptr;
 
   Owner owner_;  // nobody's while the ring is disabled
-  // The identity of the owner; null when nothing may be started.
-  const void* starter_ = nullptr;
   bool enabled_ = true;
 
   std::shared_ptr<Mailbox> mailbox_;  // null without Remotes
@@ -460,8 +478,10 @@ class Engine final : public ownership::RecordPool {
   bool stopping_ = false;     // Shutdown() has begun
   bool buried_ = false;       // and the kernel kept some records
   bool dispatching_ = false;  // user code is running
-  bool reaping_ = false;      // completions are read, and not handed back yet
-  bool discarding_ = false;   // and so are destructors of user types
+  // Completions are read that are not handed back yet.
+  bool reaping_ = false;
+  bool has_chores_ = false;  // for BeforeEnter(), perhaps
+  bool discarding_ = false;  // and so are destructors of user types
 };
 
 // Whether one of `strings` has a NUL inside, up to which only the kernel would

@@ -53,6 +53,9 @@ class File {
   // NOLINTNEXTLINE(google-explicit-constructor): reads `.file = log`.
   File(const ownership::FixedFile& file) noexcept : share_(file.Share()) {}
 
+  // Whether it is a FixedFile.
+  bool is_slot() const noexcept { return share_.is_slot(); }
+
   // For the record to hold, until the operation is done.
   ownership::DescriptorShare Take() && noexcept { return std::move(share_); }
 

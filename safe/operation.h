@@ -91,27 +91,30 @@ class [[nodiscard]] Operation {
   }
 
   // Whether it is done in the simplest way, which others may not show.
-  bool succeeded() const noexcept {
-    const ownership::Record& mine = record();
-    return mine.stage == ownership::Record::Stage::kDone &&
-           mine.attention == 0 && mine.result.ok();
+  bool plain() const noexcept {
+    return record().state() ==
+           ownership::RecordState{.stage = ownership::Record::Stage::kDone,
+                                  .plain = true};
   }
 
   // The outcome. Requires done().
   Outcome Take() && {
     if constexpr (requires { sizeof(internal::UsualContent<Outcome>); }) {
       using Content = internal::UsualContent<Outcome>;
-      if (succeeded() && record_->template Holds<Content>()) [[likely]] {
+      if (plain() && record_->template Holds<Content>()) [[likely]] {
         ownership::Record& mine = *std::exchange(record_, nullptr);
         struct Releasing {
           ownership::Record& record;
           ~Releasing() { record.pool->Release(record); }
         } releasing{mine};
+        // As plain() says, which spares the content to look.
+        if (!mine.result.ok()) std::unreachable();
         return mine.template TakeFrom<Content>();
       }
     }
-    ESCROW_CHECK(done(), "Take() of an operation that is not done");
-    return TakeAny(*std::exchange(record_, nullptr));
+    // In a place of its own, so that the other way out needs none in memory.
+    Outcome outcome = TakeAny(*std::exchange(record_, nullptr));
+    return Outcome(std::move(outcome));
   }
 
   // Has `callback` called by the ring's Dispatch() when the operation is done,
@@ -164,6 +167,8 @@ class [[nodiscard]] Operation {
   };
 
   [[gnu::noinline]] static Outcome TakeAny(ownership::Record& record) {
+    ESCROW_CHECK(record.stage == ownership::Record::Stage::kDone,
+                 "Take() of an operation that is not done");
     // Released on the way out, for the outcome is built in the caller's place.
     struct Releasing {
       ownership::Record& record;

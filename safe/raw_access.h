@@ -42,7 +42,7 @@ class RawAccess {
   // time, and outlives it. Raw completions that come when there is none are
   // ignored and counted as unknown.
   template <typename Handler>
-  RawAccess(Ring& ring, Handler& handler) : engine_(ring.engine_) {
+  RawAccess(Ring& ring, Handler& handler) : engine_(&internal::EngineOf(ring)) {
     SetHandler(
         [](void* context, const io_uring_cqe& cqe) {
           (*static_cast<Handler*>(context))(cqe);

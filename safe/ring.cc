@@ -170,7 +170,7 @@ struct CancelMatching {
 
   using Outcome = Result<std::size_t>;
   void Start(Record& record) {
-    record.cancelled_on_drop = false;
+    record.stays_on_drop = true;
     Engine& engine = Engine::Of(record);
     if (!file.has_value()) {
       engine.Start(record,
@@ -202,7 +202,7 @@ std::uint8_t LinkFlag(internal::OnError on_error) {
 template <typename Handle>
 Operation<Result<void>> CloseAlone(Engine& engine, Handle file) {
   Record& record = engine.Begin();
-  record.cancelled_on_drop = false;
+  record.stays_on_drop = true;
   auto& content = record.Emplace<CloseContent<Handle>>(std::move(file));
   if (content.file.alone()) {
     StartClose<Handle>(record);
@@ -239,8 +239,12 @@ Result<Ring> Ring::Create(const RingOptions& options) {
                              : options.in_flight_limit));
 }
 
+internal::Engine& Ring::engine() const noexcept {
+  return static_cast<Engine&>(*engine_);
+}
+
 Ring::~Ring() {
-  if (engine_ != nullptr) engine_->Shutdown();
+  if (engine_ != nullptr) engine().Shutdown();
 }
 
 Operation<Result<void>> Ring::Fsync(File file, SyncMode mode) {
@@ -249,10 +253,10 @@ Operation<Result<void>> Ring::Fsync(File file, SyncMode mode) {
 
 Operation<Result<Descriptor>> Ring::Open(std::string path, int flags,
                                          ::mode_t mode) {
-  Record& record = engine_->Begin();
+  Record& record = engine().Begin();
   const auto& content = record.Emplace<OpenContent>(std::move(path));
   if (!internal::RefuseNul<raw::OpenAt>(record, content.path)) {
-    engine_->Start(record,
+    engine().Start(record,
                    raw::OpenAt{.path = content.path.c_str(),
                                .flags = flags | O_CLOEXEC,
                                .mode = mode},
@@ -263,14 +267,14 @@ Operation<Result<Descriptor>> Ring::Open(std::string path, int flags,
 
 Operation<Result<void>> Ring::Close(Descriptor file) {
   ESCROW_CHECK(file.valid(), "Close() of an empty Descriptor");
-  return CloseAlone(*engine_, std::move(file));
+  return CloseAlone(engine(), std::move(file));
 }
 
 Operation<Result<void>> Ring::Close(FixedFile file) {
   ESCROW_CHECK(file.valid(), "Close() of an empty FixedFile");
   ESCROW_CHECK(file.slots().pool() == engine_,
                "Close() of another ring's FixedFile");
-  return CloseAlone(*engine_, std::move(file));
+  return CloseAlone(engine(), std::move(file));
 }
 
 Operation<Result<struct ::statx>> Ring::Statx(std::string path,
@@ -290,23 +294,24 @@ Operation<Result<void>> Ring::Timeout(std::chrono::nanoseconds duration) {
 }
 
 Record& Ring::StartNop() {
-  Engine& engine = *engine_;
-  Record* const free = engine.Prompt();
+  Engine& engine = this->engine();
+  const std::uint32_t position = engine.NextPosition();
+  Record* const free = engine.Prompt(position);
   if (free == nullptr) [[unlikely]] {
     return StartNopSlowly(engine);
   }
   Record& record = engine.Acquire(*free);
   record.Emplace<NoContent>();
-  engine.StartPromptly(record, raw::Nop{}, 0);
+  engine.StartPromptly(record, raw::Nop{}, 0, position);
   return record;
 }
 
 Operation<Result<void>> Ring::CancelRecord(const Record& target) {
   ESCROW_CHECK(target.pool == engine_, "Cancel() of another ring's operation");
-  Record& record = engine_->Begin();
-  record.cancelled_on_drop = false;
+  Record& record = engine().Begin();
+  record.stays_on_drop = true;
   record.Emplace<NoContent>();
-  engine_->Start(record, raw::Cancel{.user_data = target.user_data()}, 0);
+  engine().Start(record, raw::Cancel{.user_data = target.user_data()}, 0);
   return Operation<Result<void>>(record);
 }
 
@@ -318,61 +323,59 @@ Operation<Result<std::size_t>> Ring::CancelAll(File file) {
   return Start(CancelMatching{.file = std::move(file)});
 }
 
-void Ring::WaitFor(Record& record) { engine_->Wait(record); }
+void Ring::WaitFor(Record& record) { engine().Wait(record); }
 
 std::size_t Ring::WaitForAny(const internal::WaitSet& records,
                              std::optional<std::chrono::nanoseconds> limit) {
-  return engine_->WaitAny(records, limit);
+  return engine().WaitAny(records, limit);
 }
 
-Result<std::size_t> Ring::Dispatch() { return engine_->Dispatch(std::nullopt); }
+Result<std::size_t> Ring::Dispatch() { return engine().Dispatch(std::nullopt); }
 
 Result<std::size_t> Ring::Dispatch(std::chrono::nanoseconds limit) {
-  return engine_->Dispatch(limit);
+  return engine().Dispatch(limit);
 }
 
-Result<unsigned> Ring::Submit() { return engine_->Submit(); }
+Result<unsigned> Ring::Submit() { return engine().Submit(); }
 
 Result<Descriptor> Ring::Duplicate() const {
-  return Descriptor::Permanent(engine_->ring().get()->ring_fd).Duplicate();
+  return Descriptor::Permanent(engine().ring().get()->ring_fd).Duplicate();
 }
 
 Result<void> Ring::Enable() {
-  if (const std::error_code error = engine_->Enable()) {
+  if (const std::error_code error = engine().Enable()) {
     return std::unexpected(error);
   }
   return {};
 }
 
-void Ring::TakeOver() { engine_->TakeOver(); }
+void Ring::TakeOver() { engine().TakeOver(); }
 
 Result<Remote> Ring::CreateRemote(RemoteOptions options) {
-  auto mailbox = engine_->GetMailbox(options.eventfd);
+  auto mailbox = engine().GetMailbox(options.eventfd);
   if (!mailbox) return std::unexpected(mailbox.error());
   return Remote(std::move(*mailbox));
 }
 
 std::size_t Ring::in_flight() const noexcept {
-  engine_->CheckOwner();
-  return engine_->in_flight();
+  engine().CheckOwner();
+  return engine().in_flight();
 }
 
 std::uint32_t Ring::setup_flags() const noexcept {
-  return engine_->ring().setup_flags();
+  return engine().ring().setup_flags();
 }
 
 std::uint64_t Ring::unknown_completions() const noexcept {
-  engine_->CheckOwner();
-  return engine_->unknown_completions();
+  engine().CheckOwner();
+  return engine().unknown_completions();
 }
 
 std::size_t BuriedOperations() { return internal::BuriedCount(); }
 
 namespace internal {
 
-Engine& EngineOf(Ring& ring) noexcept { return *ring.engine_; }
-
-Record& Begin(Engine& engine) { return engine.Begin(); }
+Engine& EngineOf(Ring& ring) noexcept { return ring.engine(); }
 
 std::uint8_t SqeFlags(const StartOptions& options) {
   return options.async ? std::uint8_t{IOSQE_ASYNC} : std::uint8_t{0};
@@ -427,41 +430,16 @@ void ChainStart::Finish() {
   if (any_) engine_.EndLinks();
 }
 
-template <typename RawOp, typename Data>
-[[gnu::noinline, gnu::cold]] void StartSlowly(Record& record, Data* data,
-                                              std::size_t size,
-                                              std::uint64_t offset,
-                                              StartOptions options) {
-  StartWith(options, record,
-            [&] { StartTransfer<RawOp>(record, data, size, offset); });
-}
-
-template <typename RawOp, typename Data>
-void StartUsually(Record& record, Data* data, std::size_t size,
-                  std::uint64_t offset, StartOptions options) {
-  Engine& engine = Engine::Of(record);
-  if (options.deadline != std::chrono::nanoseconds(0) || !engine.Ready() ||
-      record.file.is_slot()) [[unlikely]] {
-    StartSlowly<RawOp>(record, data, size, offset, options);
-    return;
-  }
-  record.sqe_flags = SqeFlags(options);
-  engine.StartPromptly(record,
-                       RawOp{.fd = record.file.number(),
-                             .buffer = data,
-                             .length = TransferLength(size),
-                             .offset = offset},
-                       record.sqe_flags);
-}
-
 void StartRead(Record& record, std::byte* data, std::size_t size,
                std::uint64_t offset, StartOptions options) {
-  StartUsually<raw::Read>(record, data, size, offset, options);
+  StartWith(options, record,
+            [&] { StartTransfer<raw::Read>(record, data, size, offset); });
 }
 
 void StartWrite(Record& record, const std::byte* data, std::size_t size,
                 std::uint64_t offset, StartOptions options) {
-  StartUsually<raw::Write>(record, data, size, offset, options);
+  StartWith(options, record,
+            [&] { StartTransfer<raw::Write>(record, data, size, offset); });
 }
 
 void StartRead(Record& record, ownership::BufferRegistration registration,
@@ -480,6 +458,40 @@ void StartWrite(Record& record, ownership::BufferRegistration registration,
     StartTransfer<raw::Write, raw::WriteFixed>(record, registration, data, size,
                                                offset);
   });
+}
+
+template <typename RawOp, typename Data>
+[[gnu::noinline, gnu::cold]] void StartSlowly(Record& record, Data* data,
+                                              std::size_t size,
+                                              std::uint64_t offset) {
+  StartTransfer<RawOp>(record, data, size, offset);
+}
+
+template <typename RawOp, typename Data>
+void StartUsually(Record& record, Data* data, std::size_t size,
+                  std::uint64_t offset) {
+  Engine& engine = Engine::Of(record);
+  const std::uint32_t position = engine.NextPosition();
+  if (!engine.Ready(position)) [[unlikely]] {
+    StartSlowly<RawOp>(record, data, size, offset);
+    return;
+  }
+  engine.StartPromptly(record,
+                       RawOp{.fd = record.file.number(),
+                             .buffer = data,
+                             .length = TransferLength(size),
+                             .offset = offset},
+                       0, position);
+}
+
+void StartRead(Record& record, std::byte* data, std::size_t size,
+               std::uint64_t offset) {
+  StartUsually<raw::Read>(record, data, size, offset);
+}
+
+void StartWrite(Record& record, const std::byte* data, std::size_t size,
+                std::uint64_t offset) {
+  StartUsually<raw::Write>(record, data, size, offset);
 }
 
 }  // namespace internal

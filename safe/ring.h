@@ -23,6 +23,7 @@
 #include "escrow/safe/operation.h"
 #include "escrow/safe/remote.h"
 #include "escrow/safe/result.h"
+#include "escrow/safe/starter.h"
 #include "escrow/safe/stream.h"
 
 // A ring whose operations own what they use.
@@ -92,6 +93,8 @@ struct StartOptions {
   // cannot be interrupted goes on to its end. Takes a second entry of the
   // submission queue (IORING_OP_LINK_TIMEOUT). None when 0.
   std::chrono::nanoseconds deadline{0};
+
+  bool operator==(const StartOptions&) const noexcept = default;
 };
 
 // An op with options of its own, as the member of a chain.
@@ -292,7 +295,7 @@ class Ring {
   // descriptor is closed later; for operations on another ring, dispatch that.
   template <typename Outcome>
   Outcome Wait(Operation<Outcome> operation) {
-    if (!operation.succeeded() && !operation.done()) [[unlikely]] {
+    if (!operation.plain()) [[unlikely]] {
       WaitFor(operation.record());
     }
     return std::move(operation).Take();
@@ -397,10 +400,11 @@ class Ring {
   std::uint64_t unknown_completions() const noexcept;
 
  private:
-  friend class RawAccess;
   friend internal::Engine& internal::EngineOf(Ring& ring) noexcept;
 
-  explicit Ring(internal::Engine* engine) noexcept : engine_(engine) {}
+  explicit Ring(internal::Starter* engine) noexcept : engine_(engine) {}
+
+  internal::Engine& engine() const noexcept;
 
   ownership::Record& StartNop();
   Operation<Result<void>> CancelRecord(const ownership::Record& target);
@@ -417,7 +421,7 @@ class Ring {
     return static_cast<const Operation<Outcome>*>(operations)[index].record();
   }
 
-  internal::Engine* engine_;
+  internal::Starter* engine_;  // of an Engine
 };
 
 // Operations of all rings of this process that teardown_limit or a failing
@@ -426,7 +430,6 @@ std::size_t BuriedOperations();
 
 namespace internal {
 
-ownership::Record& Begin(Engine& engine);
 std::uint8_t SqeFlags(const StartOptions& options);
 // Around the start of an op with a deadline: whether there is room for both.
 bool BeginDeadline(ownership::Record& record);
@@ -503,12 +506,13 @@ class ChainStart {
   bool broken_ = false;
   bool any_ = false;
 };
-// On record.file.
+
+// What is read or written is on record.file, and in memory that may be
+// registered with the record's ring.
 void StartRead(ownership::Record& record, std::byte* data, std::size_t size,
                std::uint64_t offset, StartOptions options);
 void StartWrite(ownership::Record& record, const std::byte* data,
                 std::size_t size, std::uint64_t offset, StartOptions options);
-// The same with memory that may be registered with the record's ring.
 void StartRead(ownership::Record& record,
                ownership::BufferRegistration registration, std::byte* data,
                std::size_t size, std::uint64_t offset, StartOptions options);
@@ -516,12 +520,39 @@ void StartWrite(ownership::Record& record,
                 ownership::BufferRegistration registration,
                 const std::byte* data, std::size_t size, std::uint64_t offset,
                 StartOptions options);
+// The usual way: record.file is no slot, the memory is not registered, and
+// there are no options.
+void StartRead(ownership::Record& record, std::byte* data, std::size_t size,
+               std::uint64_t offset);
+void StartWrite(ownership::Record& record, const std::byte* data,
+                std::size_t size, std::uint64_t offset);
+
+// Has `start`, which is one of the above, write the entry of a transfer.
+template <typename B, typename Start>
+[[gnu::always_inline]] inline Operation<Transfer<B>> StartTransfer(
+    Starter& starter, File&& file, B&& buffer, std::uint64_t offset,
+    StartOptions options, const Start& start) {
+  ownership::Record& record = starter.Begin();
+  const bool usual = !file.is_slot() && options == StartOptions{};
+  record.HoldFirst(std::move(file).Take());
+  auto& content = record.Emplace<UsualContent<Transfer<B>>>(std::move(buffer));
+  ownership::WithMemory(content.buffer, [&](auto... memory) {
+    if constexpr (!ownership::Registered<B>) {
+      if (usual) [[likely]] {
+        start(record, memory..., offset);
+        return;
+      }
+    }
+    start(record, memory..., offset, options);
+  });
+  return Operation<Transfer<B>>(record);
+}
 
 }  // namespace internal
 
 template <Op T>
 Operation<typename T::Outcome> Ring::Start(T op, StartOptions options) {
-  ownership::Record& record = internal::Begin(*engine_);
+  ownership::Record& record = engine_->Begin();
   auto& content = record.Emplace<internal::OpContent<T>>(std::move(op));
   internal::StartWith(options, record, [&] { content.op.Start(record); });
   return Operation<typename T::Outcome>(record);
@@ -537,7 +568,7 @@ internal::ChainOf<internal::OnError::kStop, Members...> Chain(
 
 template <StreamOp T>
 Stream<typename T::Item> Ring::Start(T op, StreamOptions options) {
-  ownership::Record& record = internal::Begin(*engine_);
+  ownership::Record& record = engine_->Begin();
   auto& content = record.Emplace<internal::StreamContent<T>>(
       std::move(op), options.unread_limit);
   record.stage = ownership::Record::Stage::kDone;
@@ -557,7 +588,7 @@ auto Ring::Start(internal::ChainOf<kOnError, Members...> chain) {
     const StartOptions options = internal::OptionsOf(member);
     entries += options.deadline == std::chrono::nanoseconds(0) ? 1 : 2;
     using T = internal::MemberOp<Member>;
-    ownership::Record& record = internal::Begin(*engine_);
+    ownership::Record& record = engine_->Begin();
     record.Emplace<internal::OpContent<T>>(std::move(internal::OpOf(member)));
     records[index++] = &record;
   };
@@ -573,7 +604,7 @@ auto Ring::Start(internal::ChainOf<kOnError, Members...> chain) {
     ++index;
   };
   std::apply([&](auto&... each) { (hold(each), ...); }, chain.members);
-  internal::ChainStart starting(*engine_, kOnError, records, entries);
+  internal::ChainStart starting(engine(), kOnError, records, entries);
   index = 0;
   std::apply([&](auto&... each) { (start(starting, each), ...); },
              chain.members);
@@ -589,27 +620,17 @@ auto Ring::Start(internal::ChainOf<kOnError, Members...> chain) {
 template <ownership::Writable B>
 Operation<Transfer<B>> Ring::Read(File file, B buffer, std::uint64_t offset,
                                   StartOptions options) {
-  ownership::Record& record = internal::Begin(*engine_);
-  record.Hold(std::move(file).Take());
-  auto& content =
-      record.Emplace<internal::UsualContent<Transfer<B>>>(std::move(buffer));
-  ownership::WithMemory(content.buffer, [&](auto... memory) {
-    internal::StartRead(record, memory..., offset, options);
-  });
-  return Operation<Transfer<B>>(record);
+  return internal::StartTransfer(
+      *engine_, std::move(file), std::move(buffer), offset, options,
+      [](auto&... arguments) { internal::StartRead(arguments...); });
 }
 
 template <ownership::Readable B>
 Operation<Transfer<B>> Ring::Write(File file, B buffer, std::uint64_t offset,
                                    StartOptions options) {
-  ownership::Record& record = internal::Begin(*engine_);
-  record.Hold(std::move(file).Take());
-  auto& content =
-      record.Emplace<internal::UsualContent<Transfer<B>>>(std::move(buffer));
-  ownership::WithMemory(content.buffer, [&](auto... memory) {
-    internal::StartWrite(record, memory..., offset, options);
-  });
-  return Operation<Transfer<B>>(record);
+  return internal::StartTransfer(
+      *engine_, std::move(file), std::move(buffer), offset, options,
+      [](auto&... arguments) { internal::StartWrite(arguments...); });
 }
 
 }  // namespace escrow::safe
