@@ -112,12 +112,8 @@ EnterResult Ring::SubmitAndWaitUntil(unsigned count,
   const unsigned pending = Flush();
   if (pending == 0 && io_uring_cq_ready(ring) >= count) return EnterResult(0);
 
-  // What RegisterRingFd() and SetIowait() chose is kept as the flags
-  // themselves.
   unsigned flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG |
-                   IORING_ENTER_ABS_TIMER |
-                   (ring->int_flags &
-                    (IORING_ENTER_REGISTERED_RING | IORING_ENTER_NO_IOWAIT));
+                   IORING_ENTER_ABS_TIMER | EnterFlags();
   if ((ring->flags & IORING_SETUP_SQPOLL) != 0) {
     // The flag is looked at after the tail was stored.
     io_uring_smp_mb();

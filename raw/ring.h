@@ -474,7 +474,20 @@ class Ring {
   }
 
   EnterResult SubmitAndWait(unsigned count) noexcept {
-    return EnterResult(io_uring_submit_and_wait(Unreserved(), count));
+    io_uring* const ring = Unreserved();
+    constexpr unsigned kOthers = IORING_SETUP_SQPOLL | IORING_SETUP_SQ_REWIND;
+    if (count == 0 || (ring->flags & kOthers) != 0) [[unlikely]] {
+      return EnterResult(io_uring_submit_and_wait(ring, count));
+    }
+    // What that does for the usual rings, in a straight line.
+    io_uring_sq& sq = ring->sq;
+    const unsigned tail = sq.sqe_tail;
+    sq.sqe_head = tail;
+    io_uring_smp_store_release(sq.ktail, tail);
+    return EnterResult(
+        io_uring_enter(static_cast<unsigned>(ring->enter_ring_fd),
+                       tail - IO_URING_READ_ONCE(*sq.khead), count,
+                       IORING_ENTER_GETEVENTS | EnterFlags(), nullptr));
   }
 
   // Waits for `timeout` at most, on the clock that is registered with the ring,
@@ -690,6 +703,13 @@ class Ring {
 
   unsigned sq_flags() const noexcept {
     return IO_URING_READ_ONCE(*ring_.sq.kflags);
+  }
+
+  // What RegisterRingFd() and SetIowait() chose, which liburing keeps as the
+  // flags themselves.
+  unsigned EnterFlags() const noexcept {
+    return ring_.int_flags &
+           (IORING_ENTER_REGISTERED_RING | IORING_ENTER_NO_IOWAIT);
   }
 
   // Makes what was pushed visible to the kernel; returns how much that is.

@@ -108,6 +108,10 @@ Engine::Engine(raw::Ring ring, milliseconds teardown_limit, std::size_t limit)
       owner_([](void* engine) { static_cast<Engine*>(engine)->OnThreadEnd(); },
              this),
       enabled_((ring_->setup_flags() & IORING_SETUP_R_DISABLED) == 0),
+      busy_((ring_->setup_flags() &
+             (IORING_SETUP_CQE32 | IORING_SETUP_CQE_MIXED)) == 0
+                ? std::uint8_t{0}
+                : std::uint8_t{kWide}),
       teardown_limit_(teardown_limit) {
   if (enabled_) BecomeOwner();
 }
@@ -165,7 +169,7 @@ bool Engine::MayLeaveHandle() const noexcept {
 void Engine::OnThreadEnd() {
   // Not if it ends inside user code of this ring, without unwinding. What is
   // left then, or by an error, is met again when the ring ends.
-  if (!reaping_ && !dispatching_ && !discarding_) (void)EndAll();
+  if ((busy_ & kReaping) == 0 && !dispatching_ && !discarding_) (void)EndAll();
   if ((ring_->setup_flags() & IORING_SETUP_SINGLE_ISSUER) != 0) {
     (void)raw::UnregisterRingFd(*ring_);
   }
@@ -300,7 +304,7 @@ void Engine::SettleSpecial(Record& record) noexcept {
     ready_.push_back(record);
   } else if ((record.attention & Record::kOrphaned) != 0) {
     // What it owns is not destroyed between two completions.
-    if (reaping_) {
+    if ((busy_ & kReaping) != 0) {
       orphans_.push_back(record);
     } else {
       Discard(record);
@@ -319,7 +323,7 @@ void Engine::Park(Record& record,
 void Engine::Unpark(Record& record) noexcept {
   record.hook.unlink();
   unparked_.push_back(record);
-  has_chores_ = true;
+  busy_ |= kHasChores;
   ++in_flight_;
   LookAhead();
 }
@@ -458,7 +462,7 @@ void Engine::Retract(Record& record, std::int32_t result) noexcept {
 void Engine::RequestCancel(Record& record) noexcept {
   record.hook.unlink();
   to_cancel_.push_back(record);
-  has_chores_ = true;
+  busy_ |= kHasChores;
   RequestPendingCancels();
   if (to_cancel_.empty()) return;
   // Full. A failure is not an error of anybody's: the next submit tries again.
@@ -481,8 +485,9 @@ void Engine::PushPendingCancels() noexcept {
 
 unsigned Engine::ReapSome() {
   // Who read them in the middle of this would hand them back twice.
-  ESCROW_CHECK(!reaping_, "a ring used by a Descriptor's WhenAlone() callback");
-  if (!narrow() || size() == 0) [[unlikely]] {
+  ESCROW_CHECK((busy_ & kReaping) == 0,
+               "a ring used by a Descriptor's WhenAlone() callback");
+  if ((busy_ & kWide) != 0 || size() == 0) [[unlikely]] {
     return ReapAsSpecial();
   }
   const io_uring_cq& cq = ring_->get()->cq;
@@ -515,7 +520,7 @@ unsigned Engine::ReapAsSpecial() {
 }
 
 void Engine::EndReaping() noexcept {
-  reaping_ = false;
+  NotBusy(kReaping);
   // Only now, for what is started may have to reap to find room.
   StartUnparked();
   DiscardOrphans();
@@ -540,7 +545,7 @@ inline bool Engine::ReapSingle(Record& record) noexcept {
   const io_uring_cq& cq = ring_->get()->cq;
   const unsigned head = *cq.khead;
   const io_uring_cqe& cqe = cq.cqes[head & cq.ring_mask];
-  if (!narrow() || io_uring_smp_load_acquire(cq.ktail) - head != 1 ||
+  if (io_uring_smp_load_acquire(cq.ktail) - head != 1 ||
       cqe.user_data != record.user_data() || !ReapPlain(record, cqe)) {
     return false;
   }
@@ -550,7 +555,7 @@ inline bool Engine::ReapSingle(Record& record) noexcept {
 }
 
 void Engine::ReapSpecial(const io_uring_cqe& cqe) noexcept {
-  reaping_ = true;
+  busy_ |= kReaping;
   // Finds neither kNobody nor anything with the topmost bit clear.
   Record* const record = Find(cqe.user_data);
   if (record == nullptr || record->stage != Record::Stage::kQueued) {
@@ -668,8 +673,7 @@ void Engine::Wait(Record& record) {
   // WaitSlowly() is prepared for.
   if (owner_.IsCurrent() && &Of(record) == this &&
       record.state() == RecordState{.stage = Record::Stage::kQueued} &&
-      !reaping_ && !has_chores_ && ring_->completions().entries() == 0)
-      [[likely]] {
+      busy_ == 0 && ring_->completions().entries() == 0) [[likely]] {
     const raw::EnterResult entered = ring_->SubmitAndWait(1);
     if (!entered) [[unlikely]] {
       WaitFailed(record, entered);

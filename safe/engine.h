@@ -248,6 +248,14 @@ class Engine final : public Starter {
   static constexpr std::uint64_t kEvent =
       Record::kUserDataBit | (Record::kNoIndex - 1);
 
+  // Why Wait() cannot just enter the kernel and look at one completion; zero
+  // when it can.
+  enum Busy : std::uint8_t {
+    kReaping = 1,    // completions are read that are not handed back yet
+    kHasChores = 2,  // there may be something for BeforeEnter()
+    kWide = 4,       // not all completions have 16 bytes
+  };
+
   ~Engine() = default;
 
   // Shows sanitizers what `op` uses, until the record is settled.
@@ -352,7 +360,7 @@ class Engine final : public Starter {
   void BeforeEnter() noexcept {
     StartUnparked();
     RequestPendingCancels();
-    has_chores_ = !unparked_.empty() || !to_cancel_.empty();
+    if (unparked_.empty() && to_cancel_.empty()) NotBusy(kHasChores);
   }
   // Wait() whatever there is to be done.
   void WaitSlowly(Record& record);
@@ -371,11 +379,7 @@ class Engine final : public Starter {
   }
   unsigned ReapSome();
   unsigned ReapAsSpecial();
-  // Whether all completions have 16 bytes.
-  bool narrow() const noexcept {
-    return (ring_->setup_flags() &
-            (IORING_SETUP_CQE32 | IORING_SETUP_CQE_MIXED)) == 0;
-  }
+  void NotBusy(Busy bit) noexcept { busy_ &= static_cast<std::uint8_t>(~bit); }
   // Whether the completion was the only one of a record that is now done and
   // calls for nothing else.
   bool ReapPlain(const io_uring_cqe& cqe) noexcept {
@@ -474,14 +478,13 @@ class Engine final : public Starter {
   bool event_polled_ = false;         // there is an entry for that
   Engine* next_abandoned_ = nullptr;
 
+  std::uint8_t busy_;  // Busy bits
+
   std::chrono::milliseconds teardown_limit_;
   bool stopping_ = false;     // Shutdown() has begun
   bool buried_ = false;       // and the kernel kept some records
   bool dispatching_ = false;  // user code is running
-  // Completions are read that are not handed back yet.
-  bool reaping_ = false;
-  bool has_chores_ = false;  // for BeforeEnter(), perhaps
-  bool discarding_ = false;  // and so are destructors of user types
+  bool discarding_ = false;   // and so are destructors of user types
 };
 
 // Whether one of `strings` has a NUL inside, up to which only the kernel would
