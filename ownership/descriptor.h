@@ -45,10 +45,10 @@ class DescriptorShare {
   // Ends this share, unless that has consequences: whether it did. Requires
   // valid().
   bool ReleaseLightly() noexcept {
-    if (state_->shares == 1) [[unlikely]] {
+    if (--state_->shares == 0) [[unlikely]] {
+      state_->shares = 1;
       return false;
     }
-    --state_->shares;
     state_ = nullptr;
     return true;
   }

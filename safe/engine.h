@@ -285,14 +285,14 @@ class Engine final : public Starter {
     assert(!ring_->reserving() &&
            "an operation started while a raw Reservation is open");
     io_uring_sq& sq = ring_->get()->sq;
-    // Read before the entry is cleared, so that clearing and filling it are the
-    // same stores.
-    const std::uint64_t user_data = record.user_data();
     io_uring_sqe* const sqe = &EntryAt(position);
     sq.sqe_tail = position + 1;
     record.sq_position = position;
     record.stage = Record::Stage::kQueued;
     ++in_flight_;
+    // Read before the entry is cleared, so that clearing and filling it are the
+    // same stores.
+    const std::uint64_t user_data = record.user_data();
     io_uring_initialize_sqe(sqe);
     raw::Ring::Fill(sqe, op, user_data, sqe_flags);
     Watch(record, op);

@@ -53,7 +53,8 @@ class File {
   // NOLINTNEXTLINE(google-explicit-constructor): reads `.file = log`.
   File(const ownership::FixedFile& file) noexcept : share_(file.Share()) {}
 
-  // Whether it is a FixedFile.
+  // The number, and whether it is that of a FixedFile's slot.
+  int number() const noexcept { return share_.number(); }
   bool is_slot() const noexcept { return share_.is_slot(); }
 
   // For the record to hold, until the operation is done.

@@ -468,7 +468,7 @@ template <typename RawOp, typename Data>
 }
 
 template <typename RawOp, typename Data>
-void StartUsually(Record& record, Data* data, std::size_t size,
+void StartUsually(Record& record, int number, Data* data, std::size_t size,
                   std::uint64_t offset) {
   Engine& engine = Engine::Of(record);
   const std::uint32_t position = engine.NextPosition();
@@ -477,21 +477,21 @@ void StartUsually(Record& record, Data* data, std::size_t size,
     return;
   }
   engine.StartPromptly(record,
-                       RawOp{.fd = record.file.number(),
+                       RawOp{.fd = number,
                              .buffer = data,
                              .length = TransferLength(size),
                              .offset = offset},
                        0, position);
 }
 
-void StartRead(Record& record, std::byte* data, std::size_t size,
+void StartRead(Record& record, int number, std::byte* data, std::size_t size,
                std::uint64_t offset) {
-  StartUsually<raw::Read>(record, data, size, offset);
+  StartUsually<raw::Read>(record, number, data, size, offset);
 }
 
-void StartWrite(Record& record, const std::byte* data, std::size_t size,
-                std::uint64_t offset) {
-  StartUsually<raw::Write>(record, data, size, offset);
+void StartWrite(Record& record, int number, const std::byte* data,
+                std::size_t size, std::uint64_t offset) {
+  StartUsually<raw::Write>(record, number, data, size, offset);
 }
 
 }  // namespace internal

@@ -520,11 +520,11 @@ void StartWrite(ownership::Record& record,
                 ownership::BufferRegistration registration,
                 const std::byte* data, std::size_t size, std::uint64_t offset,
                 StartOptions options);
-// The usual way: record.file is no slot, the memory is not registered, and
-// there are no options.
-void StartRead(ownership::Record& record, std::byte* data, std::size_t size,
-               std::uint64_t offset);
-void StartWrite(ownership::Record& record, const std::byte* data,
+// The usual way: record.file is a descriptor, of this number, the memory is not
+// registered, and there are no options.
+void StartRead(ownership::Record& record, int number, std::byte* data,
+               std::size_t size, std::uint64_t offset);
+void StartWrite(ownership::Record& record, int number, const std::byte* data,
                 std::size_t size, std::uint64_t offset);
 
 // Has `start`, which is one of the above, write the entry of a transfer.
@@ -534,12 +534,13 @@ template <typename B, typename Start>
     StartOptions options, const Start& start) {
   ownership::Record& record = starter.Begin();
   const bool usual = !file.is_slot() && options == StartOptions{};
+  const int number = file.number();
   record.HoldFirst(std::move(file).Take());
   auto& content = record.Emplace<UsualContent<Transfer<B>>>(std::move(buffer));
   ownership::WithMemory(content.buffer, [&](auto... memory) {
     if constexpr (!ownership::Registered<B>) {
       if (usual) [[likely]] {
-        start(record, memory..., offset);
+        start(record, number, memory..., offset);
         return;
       }
     }
