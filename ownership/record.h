@@ -205,9 +205,10 @@ struct alignas(64) Record : RecordState {
   // The index of no record.
   static constexpr std::uint32_t kNoIndex = 0xffff'ffff;
 
-  // Holds a struct statx (256 bytes), a path and a callback, and makes the size
-  // of a record a power of two, by which it is found faster.
-  static constexpr std::size_t kInlineBytes = 368;
+  // Holds a struct statx (256 bytes), a path and a callback, and makes records
+  // an odd number of cache lines, so that their first ones, of which all have
+  // much use, are spread over all of a cache.
+  static constexpr std::size_t kInlineBytes = 432;
 
   // What a record can hold without an allocation.
   template <typename T>
@@ -226,18 +227,20 @@ struct alignas(64) Record : RecordState {
   const ContentType* content_type = nullptr;
   std::uint32_t index = 0;      // in its pool
   std::uint32_t use = kUseBit;  // that bit, and how often it was released
-  Record* next_free = nullptr;  // while it is free
-  RawResult result = {};
+  union {
+    Record* next_free = nullptr;  // while it is free
+    std::uint32_t sq_position;    // of its entry, as the queue's tail counts
+  };
   DescriptorShare file;  // that the operation works on, until it is done
+  RawResult result = {};
 
-  std::uint32_t sq_position = 0;  // of its entry, as the queue's tail counts
+  // What has been emplaced: here, or there if it is too large.
+  alignas(64) std::byte inline_bytes[kInlineBytes];
+  void* heap_content = nullptr;
+
   // Of a paired record: which of the two completions have come (with own_came).
   bool deadline_came = false;
   bool deadline_passed = false;
-
-  // What has been emplaced: here, or there if it is too large.
-  void* heap_content = nullptr;
-  alignas(std::max_align_t) std::byte inline_bytes[kInlineBytes];
 
   // For the one list that its stage puts the record in.
   boost::intrusive::list_member_hook<
@@ -394,8 +397,8 @@ struct alignas(64) Record : RecordState {
   }
 };
 
-static_assert((sizeof(Record) & (sizeof(Record) - 1)) == 0,
-              "kInlineBytes makes the size of a record a power of two");
+static_assert(sizeof(Record) % 128 == 64,
+              "kInlineBytes makes records an odd number of cache lines");
 
 }  // namespace escrow::ownership
 
