@@ -15,6 +15,8 @@
 #include "escrow/ownership/descriptor.h"
 #include "escrow/ownership/record.h"
 #include "escrow/raw/ops.h"
+#include "escrow/safe/operation.h"
+#include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
 #include "tests/support.h"
 
@@ -87,6 +89,27 @@ TEST(RawAccess, WideCompletionsAreCopiedWhole) {
 }
 
 using RawAccessDeathTest = ::testing::Test;
+
+TEST(RawAccess, NothingIsWrittenBeyondAQueueMadeSmaller) {
+  Ring ring = std::move(Ring::Create({.entries = 64}).value());
+  auto handler = [](const io_uring_cqe&) {};
+  RawAccess access(ring, handler);
+  EXPECT_TRUE(ring.Wait(ring.Nop()));
+  if (access.ring().Resize(4, 64)) GTEST_SKIP() << "this kernel resizes none";
+  const testing::TemporaryFile file("smaller");
+  const auto source = Descriptor::Adopt(file.Open(O_RDONLY));
+  std::vector<Operation<Result<void>>> nops;
+  std::vector<Operation<Transfer<std::string>>> reads;
+  for (int i = 0; i < 10; ++i) {
+    nops.push_back(ring.Nop());
+    reads.push_back(ring.Read(source, std::string(7, ' '), 0));
+  }
+  EXPECT_LE(access.ring().sq_ready(), 4u);
+  for (auto& nop : nops) EXPECT_TRUE(ring.Wait(std::move(nop)));
+  for (auto& read : reads) {
+    EXPECT_EQ(ring.Wait(std::move(read)).buffer, "smaller");
+  }
+}
 
 TEST(RawAccessDeathTest, TwoAtATimeAreRefused) {
   Ring ring = std::move(Ring::Create().value());
