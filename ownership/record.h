@@ -200,8 +200,10 @@ struct alignas(64) Record : RecordState {
   }
   static constexpr std::uint64_t kUserDataBit = std::uint64_t{1} << 63;
   static constexpr std::uint32_t kUseBit = 1u << 31;  // the same, of `use`
-  // In the index: what the deadline of the operation has.
+  // In the index: what the deadline of the operation has, and what a request to
+  // cancel it has.
   static constexpr std::uint64_t kDeadlineBit = std::uint64_t{1} << 31;
+  static constexpr std::uint64_t kCancelBit = std::uint64_t{1} << 30;
   // The index of no record.
   static constexpr std::uint32_t kNoIndex = 0xffff'ffff;
 
@@ -252,6 +254,10 @@ struct alignas(64) Record : RecordState {
   enum class Unpark : bool { kStart, kGiveUp };
   void (*unpark)(Record& record, Unpark how) = nullptr;
   DescriptorShare other_file;
+  // How often the kernel was told to cancel it, once it was; or that there is
+  // no sense in that any more.
+  std::uint8_t cancels = 0;
+  static constexpr std::uint8_t kNoMoreCancels = 0xff;
   __kernel_timespec deadline;
 
   const RecordState& state() const noexcept { return *this; }

@@ -13,8 +13,8 @@ namespace escrow::ownership {
 void RecordPool::Grow() noexcept {
   const std::size_t begin = size_;
   const std::size_t count = std::exchange(next_size_, kBlockRecords);
-  ESCROW_CHECK(begin + count <= Record::kDeadlineBit,
-               "two billion operations on one ring");
+  ESCROW_CHECK(begin + count <= Record::kCancelBit,
+               "a billion operations on one ring");
   // Not make_unique(): it would clear the inline bytes.
   std::unique_ptr<Record[]> block(new Record[count]);
   for (std::size_t i = 0; i < count; ++i) {

@@ -45,6 +45,14 @@ constexpr milliseconds kNap(1);
 
 constexpr std::uint8_t kLinkFlags = IOSQE_IO_LINK | IOSQE_IO_HARDLINK;
 
+// How long to wait before a request to cancel is repeated, by how often it was.
+constexpr __kernel_timespec Milliseconds(long long count) {
+  return {.tv_sec = 0, .tv_nsec = count * 1'000'000};
+}
+constexpr __kernel_timespec kPatience[] = {
+    Milliseconds(1),  Milliseconds(2),  Milliseconds(4), Milliseconds(8),
+    Milliseconds(16), Milliseconds(32), Milliseconds(64)};
+
 // The value and the flags of a completion in one, as a RawResult begins, too.
 class CompletionResult {
  public:
@@ -353,7 +361,7 @@ void Engine::Drop(Record& record) noexcept {
       Discard(record);
     }
   } else if (record.stage == Record::Stage::kQueued && !record.stays_on_drop &&
-             ring_.has_value()) {
+             ring_.has_value() && (record.attention & Record::kStaged) == 0) {
     if (Retractable(record)) {
       Retract(record, -ECANCELED);
     } else {
@@ -460,9 +468,7 @@ void Engine::Retract(Record& record, std::int32_t result) noexcept {
 }
 
 void Engine::RequestCancel(Record& record) noexcept {
-  record.hook.unlink();
-  to_cancel_.push_back(record);
-  busy_ |= kHasChores;
+  RequestCancelLater(record);
   RequestPendingCancels();
   if (to_cancel_.empty()) return;
   // Full. A failure is not an error of anybody's: the next submit tries again.
@@ -473,10 +479,18 @@ void Engine::RequestCancel(Record& record) noexcept {
 void Engine::PushPendingCancels() noexcept {
   while (!to_cancel_.empty()) {
     Record& record = to_cancel_.front();
-    if (!ring_->TryPush(raw::Cancel{.user_data = record.user_data()},
-                        kNobody)) {
-      return;
+    const bool again = record.cancels > 0;
+    if (ring_->sq_space_left() < (again ? 2u : 1u)) return;
+    if (again) {
+      // Who waits for something else meanwhile is not kept busy with this.
+      const std::size_t patience =
+          std::min<std::size_t>(record.cancels, std::size(kPatience)) - 1;
+      (void)ring_->TryPush(raw::Timeout{.duration = &kPatience[patience]},
+                           kNobody, IOSQE_IO_HARDLINK);
     }
+    (void)ring_->TryPush(raw::Cancel{.user_data = record.user_data()},
+                         record.user_data() | Record::kCancelBit);
+    if (record.cancels < std::size(kPatience)) ++record.cancels;
     to_cancel_.pop_front();
   }
 }
@@ -598,7 +612,9 @@ void Engine::OnOther(Record& record, const io_uring_cqe& cqe) noexcept {
                            kNobody);
     }
     if ((record.attention & Record::kContinued) != 0) MakeReady(record);
-  } else if (record.content_type->two_stages && record.attached()) {
+  } else if (record.content_type->two_stages) {
+    record.cancels = Record::kNoMoreCancels;
+    if (!record.attached()) return;
     record.attention |= Record::kNotifying;
     const bool paired = (record.attention & Record::kPaired) != 0;
     if (paired && !record.deadline_came) {
@@ -620,14 +636,34 @@ bool Engine::OnDeadline(const io_uring_cqe& cqe) noexcept {
   }
   record->deadline_came = true;
   // It says how many it has cancelled where those wait for a process or a
-  // futex, and EALREADY where it has interrupted a worker.
-  record->deadline_passed =
-      cqe.res == -ETIME || cqe.res == -EALREADY || cqe.res > 0;
+  // futex, and like any request to cancel, that it may have missed its target.
+  const bool missed = cqe.res == -EALREADY || cqe.res == -ENOENT;
+  record->deadline_passed = cqe.res == -ETIME || cqe.res > 0 || missed;
   if (record->own_came) {
     if ((record->attention & Record::kNotifying) == 0) --in_flight_;
     Settle(*record);
+  } else if (missed) {
+    RequestCancelLater(*record);
   }
   return true;
+}
+
+bool Engine::OnCancelAnswer(const io_uring_cqe& cqe) noexcept {
+  if ((cqe.user_data & Record::kUserDataBit) == 0 ||
+      (cqe.user_data & Record::kDeadlineBit) != 0 ||
+      (cqe.user_data & Record::kCancelBit) == 0) {
+    return false;
+  }
+  // A request that is just changing hands in the kernel, or that a worker is
+  // about to have poll(2)ed, goes on as if nothing had been said.
+  Record* const record = Find(cqe.user_data & ~Record::kCancelBit);
+  if (cqe.res < 0 && record != nullptr &&
+      record->stage == Record::Stage::kQueued &&
+      record->cancels != Record::kNoMoreCancels) {
+    CancelAtSubmit(*record);
+  }
+  return static_cast<std::uint32_t>(cqe.user_data & ~Record::kCancelBit) <
+         size();
 }
 
 void Engine::OnForeignCompletion(Record* record, const io_uring_cqe& cqe) {
@@ -643,7 +679,7 @@ void Engine::OnForeignCompletion(Record* record, const io_uring_cqe& cqe) {
     mailbox_->ClearEvent();
     return;
   }
-  if (OnDeadline(cqe)) return;
+  if (OnDeadline(cqe) || OnCancelAnswer(cqe)) return;
   if ((cqe.user_data & Record::kUserDataBit) == 0 && raw_handler_ != nullptr) {
     RawCompletion& copy = raw_ready_.emplace_back();
     const bool wide = (ring_->setup_flags() & IORING_SETUP_CQE32) != 0 ||
@@ -684,6 +720,16 @@ void Engine::Wait(Record& record) {
     }
   }
   WaitSlowly(record);
+}
+
+void Engine::CancelAndWait(Record& record) {
+  CheckOwner();
+  ESCROW_CHECK(&Of(record) == this,
+               "CancelAndWait() for another ring's operation");
+  if (record.stage == Record::Stage::kQueued) RequestCancel(record);
+  Wait(record);
+  // A request that there was no room for.
+  record.hook.unlink();
 }
 
 void Engine::WaitSlowly(Record& record) {

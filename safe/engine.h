@@ -168,6 +168,8 @@ class Engine final : public Starter {
   // Blocks until `record` is done, or has items. Nothing to do if it is done,
   // whichever ring's it was.
   void Wait(Record& record);
+  // Likewise, and has the kernel cancel it.
+  void CancelAndWait(Record& record);
 
   // Blocks until one of `records` is, or until `limit` has passed: its index,
   // or their number.
@@ -240,8 +242,8 @@ class Engine final : public Starter {
   }
 
  private:
-  // For entries that no record stands behind: cancel requests and entries that
-  // were taken back.
+  // For entries that no record stands behind, such as those that were taken
+  // back.
   static constexpr std::uint64_t kNobody =
       Record::kUserDataBit | Record::kNoIndex;
   // For the poll of the mailbox's event.
@@ -336,8 +338,19 @@ class Engine final : public Starter {
   // Overwrites such an entry with a nop and ends the operation.
   void Retract(Record& record, int result) noexcept;
 
-  // Tells the kernel to cancel `record`, or has it told at the next submit.
+  // Tells the kernel to cancel `record`, or has it told at the next submit;
+  // again and again, until it is done.
   void RequestCancel(Record& record) noexcept;
+  // The same while completions are taken in.
+  void RequestCancelLater(Record& record) noexcept {
+    record.cancels = 0;
+    CancelAtSubmit(record);
+  }
+  void CancelAtSubmit(Record& record) noexcept {
+    record.hook.unlink();
+    to_cancel_.push_back(record);
+    busy_ |= kHasChores;
+  }
   void RequestPendingCancels() noexcept {
     if (!to_cancel_.empty()) [[unlikely]] {
       PushPendingCancels();
@@ -401,6 +414,8 @@ class Engine final : public Starter {
   void OnForeignCompletion(Record* record, const io_uring_cqe& cqe);
   // Whether it was that of a deadline.
   bool OnDeadline(const io_uring_cqe& cqe) noexcept;
+  // Whether it was the answer to a request to cancel.
+  bool OnCancelAnswer(const io_uring_cqe& cqe) noexcept;
   // Has the continuation of `record` run.
   void MakeReady(Record& record) noexcept {
     record.hook.unlink();

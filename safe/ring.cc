@@ -325,6 +325,8 @@ Operation<Result<std::size_t>> Ring::CancelAll(File file) {
 
 void Ring::WaitFor(Record& record) { engine().Wait(record); }
 
+void Ring::CancelAndWaitFor(Record& record) { engine_->CancelAndWait(record); }
+
 std::size_t Ring::WaitForAny(const internal::WaitSet& records,
                              std::optional<std::chrono::nanoseconds> limit) {
   return engine().WaitAny(records, limit);

@@ -280,11 +280,13 @@ class Ring {
   Operation<Result<std::size_t>> CancelAll(File file);
 
   // Cancels `operation` and blocks until it is done, which it may be because it
-  // was, or because the cancellation came too late.
+  // was, or because the cancellation came too late. Asks again where the kernel
+  // says that it may not have: a worker that is about to have a file polled
+  // goes on, and what is linked behind another operation is not found.
   template <typename Outcome>
   Outcome CancelAndWait(Operation<Outcome> operation) {
-    if (!operation.done()) CancelRecord(operation.record()).Detach();
-    return Wait(std::move(operation));
+    if (!operation.done()) CancelAndWaitFor(operation.record());
+    return std::move(operation).Take();
   }
 
   // Submits and blocks until `operation` is done. Other completions are taken
@@ -409,6 +411,7 @@ class Ring {
   ownership::Record& StartNop();
   Operation<Result<void>> CancelRecord(const ownership::Record& target);
   void WaitFor(ownership::Record& record);
+  void CancelAndWaitFor(ownership::Record& record);
   std::size_t WaitForAny(const internal::WaitSet& records,
                          std::optional<std::chrono::nanoseconds> limit);
 

@@ -420,6 +420,72 @@ TEST(SafeCancel, AndWaitGivesTheOutcome) {
   Drain(ring);
 }
 
+// A worker of the kernel that is about to have a socket polled is told to stop,
+// and goes on (Linux 6.18): seldom, but often enough in so many times.
+class SafeCancelOfWorkers : public ::testing::Test {
+ protected:
+  auto StartReceive(std::chrono::nanoseconds deadline = {}) {
+    auto receive =
+        ring_.Start(Receiving(pair_), {.async = true, .deadline = deadline});
+    EXPECT_TRUE(ring_.Submit());
+    return receive;
+  }
+  // So that the worker has got to one place or another.
+  static void Linger(int turn) {
+    for (volatile int i = turn * 7919 % 20'000; i > 0;) i = i - 1;
+  }
+
+  static constexpr int kTurns = 10'000;
+  Ring ring_ = MakeRing();
+  Pair pair_;
+};
+
+TEST_F(SafeCancelOfWorkers, AndWaitAsksAgain) {
+  for (int i = 0; i < kTurns; ++i) {
+    auto receive = StartReceive();
+    Linger(i);
+    const auto outcome = ring_.CancelAndWait(std::move(receive));
+    ASSERT_FALSE(outcome.result);
+  }
+  Drain(ring_);
+}
+
+TEST_F(SafeCancelOfWorkers, DroppedOnesAreAskedAgain) {
+  for (int i = 0; i < kTurns; ++i) {
+    {
+      auto receive = StartReceive();
+      Linger(i);
+    }
+    Drain(ring_);
+  }
+}
+
+TEST_F(SafeCancelOfWorkers, DeadlinesAskAgain) {
+  for (int i = 0; i < kTurns; ++i) {
+    auto receive = StartReceive(std::chrono::microseconds(1 + i % 40));
+    // Awake, so that the deadline is acted on at once.
+    while (!receive.done()) {
+      ASSERT_TRUE(ring_.Dispatch(milliseconds(0)));
+    }
+    ASSERT_EQ(std::move(receive).Take().result.error(), std::errc::timed_out);
+  }
+  Drain(ring_);
+}
+
+// It could not be cancelled while it was behind another one.
+TEST(SafeCancel, HitsAMemberOfAChainThatIsReachedLater) {
+  Ring ring = MakeRing();
+  const Pair first, second;
+  auto [receive, behind] =
+      ring.Start(Chain(Receiving(first), Receiving(second)));
+  EXPECT_TRUE(ring.Submit());
+  { const auto dropped = std::move(behind); }
+  EXPECT_TRUE(ring.Wait(ring.Nop()));
+  EXPECT_EQ(::write(first.there.number(), "abcd", 4), 4);
+  EXPECT_EQ(ring.Wait(std::move(receive)).buffer, "abcd");
+  Drain(ring);
+}
+
 // A record is used again and again; a cancellation hits only what it meant.
 TEST(SafeCancel, DoesNotHitTheNextUserOfARecord) {
   Ring ring = MakeRing();

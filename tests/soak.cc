@@ -12,6 +12,7 @@
 
 #include <charconv>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <optional>
@@ -122,6 +123,8 @@ int main(int argc, char** argv) {
       return 2;
     }
   }
+  // Pipes lose their readers while something is written to them.
+  std::signal(SIGPIPE, SIG_IGN);
   // The sources with the rows have tests, too.
   GTEST_FLAG_SET(filter, "Soak.*");
   return RUN_ALL_TESTS();
