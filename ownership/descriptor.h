@@ -42,6 +42,11 @@ class DescriptorShare {
   // That table. Requires is_slot().
   const FileSlots& slots() const noexcept { return *state_->slots; }
 
+  // Whether both are shares in the same, or none.
+  bool operator==(const DescriptorShare& other) const noexcept {
+    return state_ == other.state_;
+  }
+
   // Ends this share, unless that has consequences: whether it did. Requires
   // valid().
   bool ReleaseLightly() noexcept {
@@ -132,8 +137,10 @@ class Descriptor {
     return share_;
   }
 
-  // Whether no operation holds a share. Requires valid().
-  bool alone() const noexcept { return share_.state_->shares == 1; }
+  // How many shares there are besides this, and whether that is none. Require
+  // valid().
+  std::uint32_t shares() const noexcept { return share_.state_->shares - 1; }
+  bool alone() const noexcept { return shares() == 0; }
 
   // Has `callback` called with `context` when the last share but this is gone;
   // once, and not before this returns. Requires valid() and !alone(). A null
@@ -145,6 +152,10 @@ class Descriptor {
   // Gives up ownership: the number, open, is the caller's to close. Requires
   // valid() and alone().
   int Release() && noexcept;
+
+  // For whoever has closed the number. What has a share still does not use it
+  // any more. Requires valid().
+  void Closed() && noexcept;
 
  private:
   explicit Descriptor(DescriptorShare::State* state) noexcept : share_(state) {}
