@@ -118,10 +118,14 @@ void Descriptor::WhenAlone(void (*callback)(void* context),
 int Descriptor::Release() && noexcept {
   ESCROW_CHECK(valid() && alone(),
                "Release() of a Descriptor that operations still use");
-  share_.state_->close = nullptr;
   const int number = share_.number();
-  share_.Release();
+  std::move(*this).Closed();
   return number;
+}
+
+void Descriptor::Closed() && noexcept {
+  share_.state_->close = nullptr;
+  share_.Release();
 }
 
 }  // namespace escrow::ownership

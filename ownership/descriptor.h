@@ -42,6 +42,11 @@ class DescriptorShare {
   // That table. Requires is_slot().
   const FileSlots& slots() const noexcept { return *state_->slots; }
 
+  // Whether both are shares in the same, or none.
+  bool operator==(const DescriptorShare& other) const noexcept {
+    return state_ == other.state_;
+  }
+
   // Ends this share, unless that has consequences: whether it did. Requires
   // valid().
   bool ReleaseLightly() noexcept {
@@ -80,10 +85,11 @@ class DescriptorShare {
 
   explicit DescriptorShare(State* state) noexcept : state_(state) {}
 
-  // Whether it is the only one. Requires valid().
-  bool alone() const noexcept {
-    return state_->shares == 1 && state_->when_alone == nullptr;
+  // How many others there are, and whether there are none. Require valid().
+  std::uint32_t others() const noexcept {
+    return state_->shares - (state_->when_alone == nullptr ? 1 : 0);
   }
+  bool alone() const noexcept { return others() == 0; }
 
   // From a few that each thread keeps, so that opening and accepting over and
   // over allocates nothing.
@@ -137,7 +143,9 @@ class Descriptor {
     return share_;
   }
 
-  // Whether no operation holds a share. Requires valid().
+  // How many shares there are besides this, and whether that is none. Require
+  // valid().
+  std::uint32_t shares() const noexcept { return share_.others(); }
   bool alone() const noexcept { return share_.alone(); }
 
   // Has `callback` called with `context` when the last share but this is gone;
@@ -150,6 +158,10 @@ class Descriptor {
   // Gives up ownership: the number, open, is the caller's to close. Requires
   // valid() and alone().
   int Release() && noexcept;
+
+  // For whoever has closed the number. What has a share still does not use it
+  // any more. Requires valid().
+  void Closed() && noexcept;
 
  private:
   explicit Descriptor(DescriptorShare::State* state) noexcept : share_(state) {}

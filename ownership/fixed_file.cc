@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "escrow/ownership/check.h"
 #include "escrow/ownership/descriptor.h"
 
 namespace escrow::ownership {
@@ -23,9 +22,7 @@ FixedFile FixedFile::Adopt(FileSlots& slots, int slot) {
   return FixedFile(state);
 }
 
-void FixedFile::Release() && noexcept {
-  ESCROW_CHECK(valid() && alone(),
-               "Release() of a FixedFile that operations still use");
+void FixedFile::Closed() && noexcept {
   share_.state_->close = [](auto& closing) noexcept {
     closing.slots->Leave(closing.number, /*is_empty=*/true);
     closing.slots->EndUse();

@@ -2,6 +2,7 @@
 #define ESCROW_OWNERSHIP_FIXED_FILE_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <utility>
 
 #include "escrow/ownership/check.h"
@@ -111,13 +112,15 @@ class FixedFile {
   }
 
   // As those of Descriptor.
+  std::uint32_t shares() const noexcept { return share_.others(); }
   bool alone() const noexcept { return share_.alone(); }
   void WhenAlone(void (*callback)(void* context), void* context) noexcept {
     share_.WhenAlone(callback, context);
   }
 
-  // For whoever has emptied the slot. Requires valid() and alone().
-  void Release() && noexcept;
+  // For whoever has emptied the slot, which is free when no share is left.
+  // Requires valid().
+  void Closed() && noexcept;
 
  private:
   explicit FixedFile(DescriptorShare::State* state) noexcept : share_(state) {}

@@ -33,6 +33,8 @@ class RecordPool;
 struct BufferRegistration {
   const RecordPool* ring = nullptr;
   std::uint16_t index = 0;
+
+  bool operator==(const BufferRegistration&) const = default;
 };
 
 // Specialisations have two static functions, which are noexcept:
@@ -76,6 +78,16 @@ concept Registered = Readable<B> && requires(const B& value) {
   { OwnedMemory<B>::Registration(value) }
   noexcept->std::same_as<BufferRegistration>;
 };
+
+// Where the memory of `value` is registered, if it may be.
+template <Readable B>
+BufferRegistration RegistrationOf(const B& value) noexcept {
+  if constexpr (Registered<B>) {
+    return OwnedMemory<B>::Registration(value);
+  } else {
+    return {};
+  }
+}
 
 // Calls `use` with the address and the size of the memory of `value`, and
 // before these, if it may be registered, with its BufferRegistration.

@@ -243,6 +243,10 @@ struct alignas(64) Record : RecordState {
   // Of a paired record: which of the two completions have come (with own_came).
   bool deadline_came = false;
   bool deadline_passed = false;
+  // How often the kernel was told to cancel it, once it was; or that there is
+  // no sense in that any more.
+  std::uint8_t cancels = 0;
+  static constexpr std::uint8_t kNoMoreCancels = 0xff;
 
   // For the one list that its stage puts the record in.
   boost::intrusive::list_member_hook<
@@ -254,10 +258,6 @@ struct alignas(64) Record : RecordState {
   enum class Unpark : bool { kStart, kGiveUp };
   void (*unpark)(Record& record, Unpark how) = nullptr;
   DescriptorShare other_file;
-  // How often the kernel was told to cancel it, once it was; or that there is
-  // no sense in that any more.
-  std::uint8_t cancels = 0;
-  static constexpr std::uint8_t kNoMoreCancels = 0xff;
   __kernel_timespec deadline;
 
   const RecordState& state() const noexcept { return *this; }

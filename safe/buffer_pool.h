@@ -22,8 +22,9 @@ struct BufferPoolOptions {
 };
 
 // Buffers whose pages the kernel pins once, when the pool is made, and not for
-// each operation. Reads and writes with them on the pool's ring are those of
-// registered buffers, all by themselves.
+// each operation. Reads, writes and zero-copy sends with them on the pool's
+// ring, of one or of several, are those of registered buffers, all by
+// themselves.
 //
 //   auto pool = safe::BufferPool::Create(ring);
 //   if (std::optional block = pool->Take()) {

@@ -15,6 +15,20 @@
 #include "escrow/safe/engine.h"
 #include "escrow/safe/op.h"
 
+namespace escrow::safe {
+
+void DiscardBlocks::Start(ownership::Record& record) {
+  record.Hold(std::move(device).Take());
+  internal::Engine::Of(record).Start(
+      record,
+      raw::BlockDiscard{.fd = internal::FdOf(record.file),
+                        .offset = offset,
+                        .length = length},
+      record.sqe_flags);
+}
+
+}  // namespace escrow::safe
+
 namespace escrow::safe::internal {
 namespace {
 

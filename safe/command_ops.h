@@ -99,6 +99,19 @@ struct UringCommand {
   void Discard(const ownership::RawResult&) noexcept {}
 };
 
+// Discards `length` bytes of a block device from `offset` on, both multiples of
+// its sectors, as ioctl(2) with BLKDISCARD does: what they hold is lost.
+// operation_not_supported for what is no block device, or one that cannot.
+// Linux 6.12.
+struct DiscardBlocks {
+  File device;
+  std::uint64_t offset;  // bytes
+  std::uint64_t length;  // bytes
+
+  using Outcome = Result<void>;
+  void Start(ownership::Record& record);
+};
+
 }  // namespace escrow::safe
 
 #endif  // ESCROW_SAFE_COMMAND_OPS_H_

@@ -27,6 +27,7 @@
 #include "escrow/ownership/watch.h"
 #include "escrow/raw/error.h"
 #include "escrow/raw/ops.h"
+#include "escrow/raw/probe.h"
 #include "escrow/raw/registration.h"
 #include "escrow/raw/ring.h"
 #include "escrow/safe/mailbox.h"
@@ -1039,6 +1040,14 @@ void ContinueWith(ownership::Record& record,
                   ownership::Record::Continuation continuation, void* data,
                   bool handle_stays) noexcept {
   Engine::Of(record).ContinueWith(record, continuation, data, handle_stays);
+}
+
+bool HasFixedVectors(ownership::Record& record) {
+  static const bool has = [&] {
+    const auto probe = raw::Probe::Of(Engine::Of(record).ring());
+    return probe && probe->SupportsOp(IORING_OP_READV_FIXED);
+  }();
+  return has;
 }
 
 std::size_t BuriedCount() {

@@ -591,6 +591,10 @@ void StartTransfer(ownership::Record& record,
                            record.sqe_flags);
 }
 
+// Whether the kernel has operations on several parts of registered memory:
+// Linux 6.15.
+bool HasFixedVectors(ownership::Record& record);
+
 // The kernel takes no negative ones: what is past is now.
 inline __kernel_timespec ToTimespec(std::chrono::nanoseconds duration) {
   duration = std::max(duration, std::chrono::nanoseconds(0));

@@ -4,14 +4,20 @@
 #include <liburing.h>
 #include <sys/stat.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
+#include <system_error>
 #include <utility>
 
+#include "escrow/ownership/check.h"
 #include "escrow/ownership/descriptor.h"
+#include "escrow/ownership/fixed_file.h"
 #include "escrow/ownership/memory.h"
 #include "escrow/ownership/record.h"
+#include "escrow/raw/error.h"
 #include "escrow/raw/ops.h"
 #include "escrow/safe/engine.h"
 #include "escrow/safe/op.h"
@@ -24,12 +30,115 @@ using internal::Engine;
 using internal::FdOf;
 using internal::NumberOf;
 using ownership::Descriptor;
+using ownership::DescriptorShare;
+using ownership::FixedFile;
 using ownership::RawResult;
 using ownership::Record;
 
 static_assert(kCurrentPosition == raw::kCurrentPosition);
 
+raw::Fd NameOf(const Descriptor& file) { return file.number(); }
+raw::Fd NameOf(const FixedFile& file) {
+  return raw::FixedFile{static_cast<std::uint32_t>(file.slot())};
+}
+
+void CheckClose(const Record&, const Descriptor& file) {
+  ESCROW_CHECK(file.valid(), "Close() of an empty Descriptor");
+}
+void CheckClose(const Record& record, const FixedFile& file) {
+  ESCROW_CHECK(file.valid(), "Close() of an empty FixedFile");
+  ESCROW_CHECK(file.slots().pool() == record.pool,
+               "Close() of another ring's FixedFile");
+}
+
+template <typename Handle>
+void StartClose(Record& record, const Handle& file) {
+  Engine::Of(record).Start(record, raw::Close{.fd = NameOf(file)},
+                           record.sqe_flags);
+}
+
+template <typename Handle>
+void UnparkClose(Record& record, Record::Unpark how) {
+  Handle& file = record.content<internal::OpContent<Close<Handle>>>().op.file;
+  if (how == Record::Unpark::kStart) {
+    StartClose(record, file);
+  } else {
+    file.WhenAlone(nullptr, nullptr);
+    Engine::Of(record).Finish(record, -ECANCELED);
+  }
+}
+
+// How many shares in what `share` is one in the operations before one in its
+// chain hold.
+std::uint32_t CountShares(const DescriptorShare& share,
+                          std::span<Record* const> before) {
+  std::uint32_t count = 0;
+  for (const Record* const record : before) {
+    if (record->stage != Record::Stage::kQueued) continue;
+    if (record->file == share) ++count;
+    if (record->other_file == share) ++count;
+  }
+  return count;
+}
+
+const std::error_category& ChainedCloseCategory() noexcept {
+  static const auto& category = *new raw::CallCategory("close in a chain");
+  return category;
+}
+
 }  // namespace
+
+template <typename Handle>
+void Close<Handle>::Start(Record& record) {
+  CheckClose(record, file);
+  record.stays_on_drop = true;
+  if (file.alone()) {
+    StartClose(record, file);
+    return;
+  }
+  // A deadline is not started with it, and so nothing may be linked.
+  record.sqe_flags &= static_cast<std::uint8_t>(~IOSQE_IO_LINK);
+  Engine::Of(record).Park(record, &UnparkClose<Handle>);
+  file.WhenAlone(
+      [](void* parked) {
+        Engine::Of(*static_cast<Record*>(parked))
+            .Unpark(*static_cast<Record*>(parked));
+      },
+      &record);
+}
+
+template <typename Handle>
+void Close<Handle>::StartBehind(Record& record,
+                                std::span<Record* const> before) {
+  CheckClose(record, file);
+  record.stays_on_drop = true;
+  const std::uint32_t shares = file.shares();
+  if (shares == 0 || shares == CountShares(file.Share(), before)) {
+    StartClose(record, file);
+    return;
+  }
+  record.result.category = &ChainedCloseCategory;
+  Engine::Of(record).Finish(record, -EBUSY);
+}
+
+template <typename Handle>
+Result<void> Close<Handle>::Take(const RawResult& result) && {
+  Discard(result);
+  return internal::UsualOutcome<Result<void>>::Take(result);
+}
+
+template <typename Handle>
+void Close<Handle>::Discard(const RawResult& result) noexcept {
+  // close(2) frees the number whatever error it reports. Where it was not
+  // called, the handle does it: io_uring closes no ring's descriptor, and says
+  // EBADF.
+  const bool called = result.category == &raw::OperationCategory<raw::Close> &&
+                      result.value != -ECANCELED && result.value != -EBADF;
+  if (called) std::move(file).Closed();
+}
+
+template struct Close<Descriptor>;
+template struct Close<FixedFile>;
 
 void Sync::Start(Record& record) {
   record.Hold(std::move(file).Take());

@@ -3,12 +3,15 @@
 
 #include <sys/stat.h>
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
 
 #include "escrow/ownership/descriptor.h"
+#include "escrow/ownership/fixed_file.h"
 #include "escrow/ownership/memory.h"
 #include "escrow/ownership/record.h"
 #include "escrow/safe/op.h"
@@ -98,6 +101,37 @@ struct Sync {
   static constexpr bool kStopsChain = false;
   using Outcome = Result<void>;
   void Start(ownership::Record& record);
+};
+
+// close(2) of a Descriptor, once the operations in flight on it are done,
+// whichever ring they are on; or the emptying of the slot of a FixedFile of
+// this ring's. Ring::Close() is the same, and says what comes of it.
+//
+// In a chain it waits for nobody but the members before it, which may be on the
+// file. When there is another user of the file by the time of the start, it
+// fails with device_or_resource_busy, the chain ends before it, and the file is
+// closed when that user is done. Braces make the members of a chain one after
+// the other, so that the last one may take what the others are on:
+//
+//   ring.Start(Chain{Write<std::string>{.file = log, .buffer = "the end"},
+//                    Sync{.file = log}, Close{.file = std::move(log)}});
+//
+// A deadline is for the call only, not for what it waits for. Dropping the
+// handle cancels nothing.
+template <typename Handle>
+struct Close {
+  static_assert(std::same_as<Handle, ownership::Descriptor> ||
+                std::same_as<Handle, ownership::FixedFile>);
+
+  Handle file;
+
+  static constexpr bool kEndsInAnyCase = true;
+  using Outcome = Result<void>;
+  void Start(ownership::Record& record);
+  void StartBehind(ownership::Record& record,
+                   std::span<ownership::Record* const> before);
+  Outcome Take(const ownership::RawResult& result) &&;
+  void Discard(const ownership::RawResult& result) noexcept;
 };
 
 // statx(2) of an open file. Stat in path_ops.h is that of a path.

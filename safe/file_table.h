@@ -3,6 +3,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <memory>
 #include <utility>
 
 #include "escrow/ownership/descriptor.h"
@@ -10,8 +11,10 @@
 #include "escrow/ownership/record.h"
 #include "escrow/ownership/socket_address.h"
 #include "escrow/safe/file_ops.h"
+#include "escrow/safe/mailbox.h"
 #include "escrow/safe/op.h"
 #include "escrow/safe/path_ops.h"
+#include "escrow/safe/remote.h"
 #include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
 #include "escrow/safe/socket_ops.h"
@@ -34,8 +37,77 @@ struct FileTableOptions {
   // Slots for the files that operations make; the kernel chooses among them.
   std::uint32_t made = 64;
 
-  // Slots for Put(). Needs Linux 6.0 if there are any.
+  // Slots for Put() and Reserve(). Needs Linux 6.0 if there are any.
   std::uint32_t put = 64;
+};
+
+namespace internal {
+class SlotReturns;
+}  // namespace internal
+
+// A slot that is kept free, in a ring's table, for a file of another ring's:
+// see SendFileToRing in ring_ops.h. Made by FileTable::Reserve(), handed to the
+// other ring's thread, filled there, and handed back, for FileTable::Take().
+//
+// Whoever has this owns the slot, and the file when it is in it; there is no
+// other trace of it. If it is dropped, in whatever thread and at whatever
+// point, the slot is emptied by its ring's next Dispatch(), or the table's next
+// Reserve() or Take(). May outlive the table and the ring, whose end empties
+// the slot, too; an operation that fills it by then puts the file where it is
+// closed with this.
+//
+// Movable, not copyable; for one thread at a time, whichever. While there is
+// one, the ring's Dispatch() waits, as it does while there is a Remote.
+class ReservedSlot {
+ public:
+  ReservedSlot(ReservedSlot&& other) noexcept = default;
+  ReservedSlot& operator=(ReservedSlot&& other) noexcept {
+    ReservedSlot taken(std::move(other));
+    std::swap(returns_, taken.returns_);
+    std::swap(return_work_, taken.return_work_);
+    std::swap(remote_, taken.remote_);
+    std::swap(ring_, taken.ring_);
+    std::swap(slot_, taken.slot_);
+    std::swap(filled_, taken.filled_);
+    return *this;
+  }
+  ~ReservedSlot() {
+    if (returns_ != nullptr) Return();
+  }
+
+  // Whether a file was sent to it.
+  bool filled() const noexcept { return filled_; }
+
+  // For the table, and for what fills it.
+  // `return_work` is done in the ring's thread when this is dropped.
+  ReservedSlot(std::shared_ptr<internal::SlotReturns> returns,
+               std::unique_ptr<internal::Posted> return_work, Remote remote,
+               ownership::Descriptor ring, int slot) noexcept
+      : returns_(std::move(returns)),
+        return_work_(std::move(return_work)),
+        remote_(std::move(remote)),
+        ring_(std::move(ring)),
+        slot_(slot) {}
+  bool valid() const noexcept { return returns_ != nullptr; }
+  int slot() const noexcept { return slot_; }
+  int ring() const noexcept { return ring_.number(); }
+  void SetFilled() noexcept { filled_ = true; }
+  // Which table it is of; gives the slot up to that.
+  const internal::SlotReturns* returns() const noexcept {
+    return returns_.get();
+  }
+  void Forget() && noexcept { returns_.reset(); }
+
+ private:
+  void Return() noexcept;
+
+  std::shared_ptr<internal::SlotReturns> returns_;  // null when moved from
+  std::unique_ptr<internal::Posted> return_work_;
+  Remote remote_;
+  // Keeps the kernel's side of the ring, and its number from being another's.
+  ownership::Descriptor ring_;
+  int slot_;
+  bool filled_ = false;
 };
 
 // A ring's table of registered files, of which a ring has one at a time. Its
@@ -54,6 +126,16 @@ class FileTable {
   // both are gone. Errors: too_many_files_open_in_system when no slot is free,
   // bad_file_descriptor for a ring's descriptor or when the ring is gone.
   Result<ownership::FixedFile> Put(const ownership::Descriptor& file);
+
+  // Keeps a free slot of those for Put() for a file that another ring will
+  // send. Errors: too_many_files_open_in_system when no slot is free,
+  // bad_file_descriptor when the ring is gone, those of fcntl(2) for another
+  // descriptor of the ring, and those of Ring::CreateRemote().
+  Result<ReservedSlot> Reserve();
+
+  // What was sent to `slot`, which must be of this table. bad_file_descriptor
+  // when nothing was, or the ring is gone.
+  Result<ownership::FixedFile> Take(ReservedSlot slot);
 
   // For an operation to hold.
   ownership::FileSlotsShare Share() const noexcept { return share_; }
@@ -164,20 +246,21 @@ struct Direct<AcceptMany> {
   }
 };
 
+// The file that an operation is on, where it has to be in a slot of the ring's.
+class SlotOf {
+ public:
+  // NOLINTNEXTLINE(google-explicit-constructor): reads `.file = log`.
+  SlotOf(const ownership::FixedFile& file) noexcept : share_(file.Share()) {}
+
+  ownership::DescriptorShare Take() && noexcept { return std::move(share_); }
+
+ private:
+  ownership::DescriptorShare share_;
+};
+
 // Makes a Descriptor for the file in a slot, with close-on-exec. Linux 6.8.
 struct InstallDescriptor {
-  class Slot {
-   public:
-    // NOLINTNEXTLINE(google-explicit-constructor): reads `.file = log`.
-    Slot(const ownership::FixedFile& file) noexcept : share_(file.Share()) {}
-
-    ownership::DescriptorShare Take() && noexcept { return std::move(share_); }
-
-   private:
-    ownership::DescriptorShare share_;
-  };
-
-  Slot file;
+  SlotOf file;
 
   using Outcome = Result<ownership::Descriptor>;
   void Start(ownership::Record& record);

@@ -30,10 +30,9 @@ void SetParts(msghdr& header, std::span<const iovec> parts) {
 
 }  // namespace
 
-void StartSendMessage(Record& record, File socket, msghdr& header,
-                      std::span<const iovec> parts,
-                      const SocketAddress& address, const ControlData& control,
-                      int flags) {
+void DescribeMessage(msghdr& header, std::span<const iovec> parts,
+                     const SocketAddress& address,
+                     const ControlData& control) noexcept {
   SetParts(header, parts);
   if (address.size() != 0) {
     header.msg_name = const_cast<sockaddr*>(address.data());
@@ -41,6 +40,13 @@ void StartSendMessage(Record& record, File socket, msghdr& header,
   }
   header.msg_control = const_cast<std::byte*>(control.data());
   header.msg_controllen = control.size();
+}
+
+void StartSendMessage(Record& record, File socket, msghdr& header,
+                      std::span<const iovec> parts,
+                      const SocketAddress& address, const ControlData& control,
+                      int flags) {
+  DescribeMessage(header, parts, address, control);
   record.Hold(std::move(socket).Take());
   Engine::Of(record).Start(
       record,

@@ -19,6 +19,7 @@
 #include "escrow/ownership/socket_address.h"
 #include "escrow/safe/op.h"
 #include "escrow/safe/result.h"
+#include "escrow/safe/several.h"
 
 // Messages on sockets, for Ring::Start(): with addresses and control data, and
 // with bytes that are in several places.
@@ -62,6 +63,9 @@ struct MessageParts<B> {
     room = VectorOf(bytes);
     return {&room, 1};
   }
+  static void AddTo(CommonRegistration& common, const B& bytes) noexcept {
+    common.Add(bytes);
+  }
 };
 
 template <ownership::Readable... Bs>
@@ -72,6 +76,10 @@ struct MessageParts<std::tuple<Bs...>> {
   static std::span<const iovec> Describe(std::tuple<Bs...>& bytes, Room& room) {
     std::apply([&](Bs&... parts) { room = {VectorOf(parts)...}; }, bytes);
     return room;
+  }
+  static void AddTo(CommonRegistration& common,
+                    const std::tuple<Bs...>& bytes) noexcept {
+    std::apply([&](const Bs&... parts) { (common.Add(parts), ...); }, bytes);
   }
 };
 
@@ -84,6 +92,10 @@ struct MessageParts<std::array<B, kCount>> {
                                          Room& room) {
     std::ranges::transform(bytes, room.begin(), VectorOf<B>);
     return room;
+  }
+  static void AddTo(CommonRegistration& common,
+                    const std::array<B, kCount>& bytes) noexcept {
+    for (const B& part : bytes) common.Add(part);
   }
 };
 
@@ -104,6 +116,10 @@ struct MessageParts<std::vector<B>> {
     std::ranges::transform(bytes, place, VectorOf<B>);
     return {place, bytes.size()};
   }
+  static void AddTo(CommonRegistration& common,
+                    const std::vector<B>& bytes) noexcept {
+    for (const B& part : bytes) common.Add(part);
+  }
 };
 
 // The msghdr of a message, and what it points to besides the user's values.
@@ -112,6 +128,11 @@ struct MessageHeader {
   msghdr header;
   typename MessageParts<T>::Room parts;
 };
+
+// Has `header` say what is to be sent.
+void DescribeMessage(msghdr& header, std::span<const iovec> parts,
+                     const ownership::SocketAddress& address,
+                     const ownership::ControlData& control) noexcept;
 
 void StartSendMessage(ownership::Record& record, File socket, msghdr& header,
                       std::span<const iovec> parts,

@@ -36,6 +36,12 @@
 //
 // If there is a
 //
+//   void StartBehind(ownership::Record& record,
+//                    std::span<ownership::Record* const> before);
+//
+// it is called instead of Start() in a chain, with the members before it. If
+// there is a
+//
 //   bool Arrive(const ownership::RawResult&, bool last) noexcept;
 //
 // it is called as the completion is taken in, in the order of the completion

@@ -107,10 +107,6 @@ Result<raw::Ring> CreateRaw(const RingOptions& options) {
 
 // What the operations own.
 
-Result<void> ToResult(const RawResult& result) {
-  return internal::UsualOutcome<Result<void>>::Take(result);
-}
-
 using NoContent = internal::UsualContent<Result<void>>;
 
 struct OpenContent {
@@ -123,46 +119,6 @@ struct OpenContent {
     internal::UsualOutcome<Result<Descriptor>>::Discard(result);
   }
 };
-
-template <typename Handle>
-struct CloseContent {
-  Handle file;
-
-  Result<void> Take(const RawResult& result) && {
-    Discard(result);
-    return ToResult(result);
-  }
-  void Discard(const RawResult& result) noexcept {
-    // close(2) frees the number whatever error it reports. Where it was not
-    // called, the handle does it: io_uring closes no ring's descriptor, and
-    // says EBADF.
-    const bool called =
-        result.category == &raw::OperationCategory<raw::Close> &&
-        result.value != -ECANCELED && result.value != -EBADF;
-    if (called) (void)std::move(file).Release();
-  }
-};
-
-raw::Fd NameOf(const Descriptor& file) { return file.number(); }
-raw::Fd NameOf(const FixedFile& file) {
-  return raw::FixedFile{static_cast<std::uint32_t>(file.slot())};
-}
-
-template <typename Handle>
-void StartClose(Record& record) {
-  const Handle& file = record.content<CloseContent<Handle>>().file;
-  Engine::Of(record).Start(record, raw::Close{.fd = NameOf(file)}, 0);
-}
-
-template <typename Handle>
-void UnparkClose(Record& record, Record::Unpark how) {
-  if (how == Record::Unpark::kStart) {
-    StartClose<Handle>(record);
-  } else {
-    record.content<CloseContent<Handle>>().file.WhenAlone(nullptr, nullptr);
-    Engine::Of(record).Finish(record, -ECANCELED);
-  }
-}
 
 // Everything, or what is on a file.
 struct CancelMatching {
@@ -197,25 +153,6 @@ struct CancelMatching {
 std::uint8_t LinkFlag(internal::OnError on_error) {
   return on_error == internal::OnError::kStop ? std::uint8_t{IOSQE_IO_LINK}
                                               : std::uint8_t{IOSQE_IO_HARDLINK};
-}
-
-template <typename Handle>
-Operation<Result<void>> CloseAlone(Engine& engine, Handle file) {
-  Record& record = engine.Begin();
-  record.stays_on_drop = true;
-  auto& content = record.Emplace<CloseContent<Handle>>(std::move(file));
-  if (content.file.alone()) {
-    StartClose<Handle>(record);
-    return Operation<Result<void>>(record);
-  }
-  engine.Park(record, &UnparkClose<Handle>);
-  content.file.WhenAlone(
-      [](void* parked) {
-        Engine::Of(*static_cast<Record*>(parked))
-            .Unpark(*static_cast<Record*>(parked));
-      },
-      &record);
-  return Operation<Result<void>>(record);
 }
 
 }  // namespace
@@ -266,15 +203,11 @@ Operation<Result<Descriptor>> Ring::Open(std::string path, int flags,
 }
 
 Operation<Result<void>> Ring::Close(Descriptor file) {
-  ESCROW_CHECK(file.valid(), "Close() of an empty Descriptor");
-  return CloseAlone(engine(), std::move(file));
+  return Start(safe::Close{.file = std::move(file)});
 }
 
 Operation<Result<void>> Ring::Close(FixedFile file) {
-  ESCROW_CHECK(file.valid(), "Close() of an empty FixedFile");
-  ESCROW_CHECK(file.slots().pool() == engine_,
-               "Close() of another ring's FixedFile");
-  return CloseAlone(engine(), std::move(file));
+  return Start(safe::Close{.file = std::move(file)});
 }
 
 Operation<Result<struct ::statx>> Ring::Statx(std::string path,
@@ -325,7 +258,7 @@ Operation<Result<std::size_t>> Ring::CancelAll(File file) {
 
 void Ring::WaitFor(Record& record) { engine().Wait(record); }
 
-void Ring::CancelAndWaitFor(Record& record) { engine_->CancelAndWait(record); }
+void Ring::CancelAndWaitFor(Record& record) { engine().CancelAndWait(record); }
 
 std::size_t Ring::WaitForAny(const internal::WaitSet& records,
                              std::optional<std::chrono::nanoseconds> limit) {

@@ -125,19 +125,25 @@ struct ChainOf {
 // Members are ops, or ops With() options. Linux goes on behind some ops
 // although they failed (measured on 6.18: fsync, fallocate, ftruncate, madvise,
 // extended attributes, and those on paths that open nothing). They have
-// kStopsChain == false, and can be the last member only.
+// kStopsChain == false, and can be the last member only, or have nothing but a
+// Close behind them, which closes in any case.
 template <typename... Members>
-internal::ChainOf<internal::OnError::kStop, Members...> Chain(
-    Members... members);
+class Chain : public internal::ChainOf<internal::OnError::kStop, Members...> {
+ public:
+  explicit Chain(Members... members);
+};
 
 // Ops that are executed one after the other, whatever becomes of the ones
 // before (IOSQE_IO_HARDLINK). Only one that the kernel refuses as soon as it
 // sees it, for flags that it does not know, cancels all others.
 template <typename... Members>
-internal::ChainOf<internal::OnError::kGoOn, Members...> HardChain(
-    Members... members) {
-  return {{std::move(members)...}};
-}
+class HardChain
+    : public internal::ChainOf<internal::OnError::kGoOn, Members...> {
+ public:
+  explicit HardChain(Members... members)
+      : internal::ChainOf<internal::OnError::kGoOn, Members...>{
+            {std::move(members)...}} {}
+};
 
 struct StatOptions {
   int flags = 0;                      // AT_*, for paths
@@ -239,10 +245,10 @@ class Ring {
                                                 ::mode_t mode = 0);
 
   // close(2), once the operations in flight on `file` are done, whichever ring
-  // they are on. Reports what a destructor could not; the descriptor is closed
-  // whatever the outcome is, and also if the handle is dropped. Closes a
-  // Descriptor::Permanent() one, too. bad_file_descriptor for that of an
-  // io_uring instance, which is then closed by close(2).
+  // they are on; in a chain, the op Close. Reports what a destructor could not;
+  // the descriptor is closed whatever the outcome is, and also if the handle is
+  // dropped. Closes a Descriptor::Permanent() one, too. bad_file_descriptor for
+  // that of an io_uring instance, which is then closed by close(2).
   Operation<Result<void>> Close(ownership::Descriptor file);
   // The same of a FixedFile of this ring's table: empties its slot.
   Operation<Result<void>> Close(ownership::FixedFile file);
@@ -480,11 +486,20 @@ constexpr bool StopsChain() {
     return true;
   }
 }
+template <typename T>
+constexpr bool EndsInAnyCase() {
+  return requires { T::kEndsInAnyCase; };
+}
+// Whether what is behind one that fails without an end of the chain makes no
+// difference.
 template <typename... Ops>
-constexpr bool StopAllButLast() {
-  const bool stops[] = {StopsChain<Ops>()...};
-  for (std::size_t i = 0; i + 1 < sizeof...(Ops); ++i) {
-    if (!stops[i]) return false;
+constexpr bool StopWhereItMatters() {
+  constexpr bool kStops[] = {StopsChain<Ops>()...};
+  constexpr bool kInAnyCase[] = {EndsInAnyCase<Ops>()...};
+  bool matters = false;
+  for (std::size_t i = sizeof...(Ops); i-- > 0;) {
+    if (matters && !kStops[i]) return false;
+    matters = matters || !kInAnyCase[i];
   }
   return true;
 }
@@ -563,11 +578,11 @@ Operation<typename T::Outcome> Ring::Start(T op, StartOptions options) {
 }
 
 template <typename... Members>
-internal::ChainOf<internal::OnError::kStop, Members...> Chain(
-    Members... members) {
-  static_assert(internal::StopAllButLast<internal::MemberOp<Members>...>(),
+Chain<Members...>::Chain(Members... members)
+    : internal::ChainOf<internal::OnError::kStop, Members...>{
+          {std::move(members)...}} {
+  static_assert(internal::StopWhereItMatters<internal::MemberOp<Members>...>(),
                 "the kernel goes on behind a member that failed");
-  return {{std::move(members)...}};
 }
 
 template <StreamOp T>
@@ -602,7 +617,12 @@ auto Ring::Start(internal::ChainOf<kOnError, Members...> chain) {
     ownership::Record& record = *records[index];
     using T = internal::MemberOp<Member>;
     if (starting.Begin(index, options)) {
-      record.content<internal::OpContent<T>>().op.Start(record);
+      T& op = record.content<internal::OpContent<T>>().op;
+      if constexpr (requires { op.StartBehind(record, {}); }) {
+        op.StartBehind(record, std::span(records).first(index));
+      } else {
+        op.Start(record);
+      }
       starting.End(index, options);
     }
     ++index;

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "escrow/ownership/record.h"
+#include "escrow/safe/file_table.h"
 #include "escrow/safe/op.h"
 #include "escrow/safe/result.h"
 
@@ -28,6 +29,31 @@ struct SendToRing {
 
   using Outcome = Result<void>;
   void Start(ownership::Record& record);
+};
+
+// Puts the file in a slot of this ring into a slot of another ring's table, be
+// it of this thread or of another one. The file is in both then. `to` comes
+// back with the result, on success and on error, and owns what it holds.
+//
+//   // In the thread of the other ring:
+//   auto slot = table.Reserve();
+//   // Here, when that has been handed over:
+//   auto [sent, back] = ring.Wait(ring.Start(
+//       SendFileToRing{.file = accepted, .to = std::move(*slot)}));
+//   (void)remote.Post([&table, back = std::move(back)]() mutable {
+//     auto connection = table.Take(std::move(back));  // there again
+//   });
+//
+// The other ring sees nothing of it. owner_dead when that one's thread is gone,
+// invalid_argument for a slot of this ring. Linux 6.0.
+struct SendFileToRing {
+  SlotOf file;
+  ReservedSlot to;
+
+  using Outcome = Transfer<ReservedSlot, void>;
+  void Start(ownership::Record& record);
+  Outcome Take(const ownership::RawResult& result) &&;
+  void Discard(const ownership::RawResult& result) noexcept;
 };
 
 }  // namespace escrow::safe

@@ -5,7 +5,10 @@
 #include <array>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <vector>
+
+#include "escrow/ownership/memory.h"
 
 // For ops that take several of a kind, by value: a std::array or a std::vector.
 
@@ -42,6 +45,30 @@ class ArrayRoom {
  private:
   T few_[kFew] = {};
   std::unique_ptr<T[]> many_;
+};
+
+// Where several pieces of memory are registered, if all of them are in one
+// place, so that an operation may name that for all.
+class CommonRegistration {
+ public:
+  template <ownership::Readable B>
+  void Add(const B& piece) noexcept {
+    ownership::BufferRegistration its = ownership::RegistrationOf(piece);
+    // The kernel takes no empty part of registered memory.
+    if (ownership::OwnedMemory<B>::Size(piece) == 0) its = {};
+    if (!common_.has_value()) {
+      common_ = its;
+    } else if (*common_ != its) {
+      common_ = ownership::BufferRegistration();
+    }
+  }
+
+  ownership::BufferRegistration value() const noexcept {
+    return common_.value_or(ownership::BufferRegistration());
+  }
+
+ private:
+  std::optional<ownership::BufferRegistration> common_;
 };
 
 }  // namespace escrow::safe::internal

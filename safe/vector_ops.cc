@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "escrow/ownership/memory.h"
 #include "escrow/ownership/record.h"
 #include "escrow/raw/ops.h"
 #include "escrow/safe/engine.h"
@@ -14,12 +15,27 @@
 namespace escrow::safe::internal {
 namespace {
 
+using ownership::BufferRegistration;
 using ownership::Record;
 
-template <typename RawOp>
-void StartVector(Record& record, File file, const iovec* vectors,
-                 std::size_t count, std::uint64_t offset, int flags) {
+// A RawOp, or, with memory that is registered with the record's ring, a
+// FixedOp.
+template <typename RawOp, typename FixedOp>
+void StartVector(Record& record, File file, BufferRegistration registration,
+                 const iovec* vectors, std::size_t count, std::uint64_t offset,
+                 int flags) {
   record.Hold(std::move(file).Take());
+  if (registration.ring == record.pool && HasFixedVectors(record)) {
+    Engine::Of(record).Start(record,
+                             FixedOp{.fd = FdOf(record.file),
+                                     .vectors = vectors,
+                                     .count = TransferLength(count),
+                                     .offset = offset,
+                                     .buffer_index = registration.index,
+                                     .rw_flags = flags},
+                             record.sqe_flags);
+    return;
+  }
   Engine::Of(record).Start(record,
                            RawOp{.fd = FdOf(record.file),
                                  .vectors = vectors,
@@ -31,16 +47,18 @@ void StartVector(Record& record, File file, const iovec* vectors,
 
 }  // namespace
 
-void StartReadVector(Record& record, File file, const iovec* vectors,
-                     std::size_t count, std::uint64_t offset, int flags) {
-  StartVector<raw::Readv>(record, std::move(file), vectors, count, offset,
-                          flags);
+void StartReadVector(Record& record, File file, BufferRegistration registration,
+                     const iovec* vectors, std::size_t count,
+                     std::uint64_t offset, int flags) {
+  StartVector<raw::Readv, raw::ReadvFixed>(
+      record, std::move(file), registration, vectors, count, offset, flags);
 }
 
-void StartWriteVector(Record& record, File file, const iovec* vectors,
+void StartWriteVector(Record& record, File file,
+                      BufferRegistration registration, const iovec* vectors,
                       std::size_t count, std::uint64_t offset, int flags) {
-  StartVector<raw::Writev>(record, std::move(file), vectors, count, offset,
-                           flags);
+  StartVector<raw::Writev, raw::WritevFixed>(
+      record, std::move(file), registration, vectors, count, offset, flags);
 }
 
 }  // namespace escrow::safe::internal

@@ -23,7 +23,9 @@
 //
 // The buffers come back with the result, all of them. More than eight in a
 // std::vector, or what does not fit into a record as a std::array, cost an
-// allocation; more than IOV_MAX are invalid_argument.
+// allocation; more than IOV_MAX are invalid_argument. If all of them are of a
+// BufferPool of the ring's, and none is empty, the transfer is that of
+// registered memory (Linux 6.15).
 
 namespace escrow::safe {
 
@@ -55,9 +57,20 @@ const iovec* Describe(Buffers& buffers, VectorRoom<Buffers>& room) {
   return vectors;
 }
 
-void StartReadVector(ownership::Record& record, File file, const iovec* vectors,
-                     std::size_t count, std::uint64_t offset, int flags);
+template <typename Buffers>
+ownership::BufferRegistration CommonRegistrationOf(
+    const Buffers& buffers) noexcept {
+  CommonRegistration common;
+  for (const auto& buffer : buffers) common.Add(buffer);
+  return common.value();
+}
+
+void StartReadVector(ownership::Record& record, File file,
+                     ownership::BufferRegistration registration,
+                     const iovec* vectors, std::size_t count,
+                     std::uint64_t offset, int flags);
 void StartWriteVector(ownership::Record& record, File file,
+                      ownership::BufferRegistration registration,
                       const iovec* vectors, std::size_t count,
                       std::uint64_t offset, int flags);
 
@@ -78,6 +91,7 @@ struct ReadVector {
   using Outcome = Transfer<T>;
   void Start(ownership::Record& record) {
     internal::StartReadVector(record, std::move(file),
+                              internal::CommonRegistrationOf(buffers),
                               internal::Describe(buffers, vectors.value),
                               buffers.size(), offset, flags);
   }
@@ -102,6 +116,7 @@ struct WriteVector {
   using Outcome = Transfer<T>;
   void Start(ownership::Record& record) {
     internal::StartWriteVector(record, std::move(file),
+                               internal::CommonRegistrationOf(buffers),
                                internal::Describe(buffers, vectors.value),
                                buffers.size(), offset, flags);
   }

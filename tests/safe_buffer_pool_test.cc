@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -12,6 +14,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -20,10 +23,13 @@
 #include "escrow/ownership/registered_buffer.h"
 #include "escrow/safe/buffer_pool.h"
 #include "escrow/safe/file_ops.h"
+#include "escrow/safe/message_ops.h"
 #include "escrow/safe/operation.h"
 #include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
 #include "escrow/safe/socket_ops.h"
+#include "escrow/safe/vector_ops.h"
+#include "escrow/safe/zero_copy_ops.h"
 #include "tests/allocations.h"
 #include "tests/safe_op_cases.h"
 #include "tests/support.h"
@@ -34,7 +40,7 @@ namespace {
 using ownership::RegisteredBuffer;
 using ownership::Slice;
 
-constexpr BufferPoolOptions kOptions = {.count = 4, .size = 100};
+constexpr BufferPoolOptions kOptions = {.count = 8, .size = 100};
 
 std::string_view Text(const RegisteredBuffer& buffer, std::size_t size) {
   return {reinterpret_cast<const char*>(buffer.data()), size};
@@ -120,7 +126,114 @@ struct WriteCase : Pooled {
   Write<RegisteredBuffer> Bad() { return Make(ends.read); }
   static constexpr int kError = EBADF;
 };
-using Cases = ::testing::Types<ReceiveCase, ReadCase, WriteCase>;
+struct ReadVectorCase : Pooled {
+  World world;
+  Ends ends;
+  static constexpr const char* kName = "ReadVector";
+  static constexpr const char* kCall = "readv (fixed buffer)";
+  using Buffers = std::array<RegisteredBuffer, 2>;
+
+  ReadVector<Buffers> Make(const Descriptor& file) {
+    Buffers buffers = {Buffer(), Buffer()};
+    buffers[0].resize(3);
+    return {.file = file, .buffers = std::move(buffers), .offset = 4};
+  }
+  ReadVector<Buffers> Good() { return Make(world.OpenFile()); }
+  void Expect(Transfer<Buffers> read) {
+    EXPECT_EQ(read.result.value(), 6u);
+    EXPECT_EQ(Text(read.buffer[0], 3), "456");
+    EXPECT_EQ(Text(read.buffer[1], 3), "789");
+  }
+  ReadVector<Buffers> Bad() { return Make(ends.write); }
+  static constexpr int kError = EBADF;
+};
+struct WriteVectorCase : Pooled {
+  World world;
+  Ends ends;
+  static constexpr const char* kName = "WriteVector";
+  static constexpr const char* kCall = "writev (fixed buffer)";
+  using Buffers = std::vector<RegisteredBuffer>;
+
+  WriteVector<Buffers> Make(const Descriptor& file) {
+    Buffers buffers;
+    for (const char* const text : {"abc", "defg"}) {
+      buffers.push_back(Buffer());
+      Fill(buffers.back(), text);
+    }
+    return {.file = file, .buffers = std::move(buffers)};
+  }
+  WriteVector<Buffers> Good() { return Make(ends.write); }
+  void Expect(Transfer<Buffers> written) {
+    EXPECT_EQ(written.result.value(), 7u);
+    EXPECT_EQ(written.buffer.size(), 2u);
+    EXPECT_EQ(ends.Content(), "abcdefg");
+  }
+  WriteVector<Buffers> Bad() { return Make(ends.read); }
+  static constexpr int kError = EBADF;
+};
+struct SendZeroCopyCase : Pooled {
+  World world;
+  Tcp tcp;
+  static constexpr const char* kName = "SendZeroCopy";
+  static constexpr const char* kCall = "send (zero-copy, fixed buffer)";
+
+  SendZeroCopy<Slice<RegisteredBuffer>> Make(const Descriptor& socket) {
+    RegisteredBuffer buffer = Buffer();
+    Fill(buffer, "abcdefg");
+    return {.socket = socket, .buffer = Slice(std::move(buffer), 2, 3)};
+  }
+  SendZeroCopy<Slice<RegisteredBuffer>> Good() { return Make(tcp.here); }
+  void Expect(ZeroCopySent<Slice<RegisteredBuffer>> sent) {
+    EXPECT_EQ(sent.result.value(), 3u);
+    EXPECT_EQ(tcp.Receive(3), "cde");
+  }
+  SendZeroCopy<Slice<RegisteredBuffer>> Bad() { return Make(world.OpenFile()); }
+  static constexpr int kError = ENOTSOCK;
+
+  SendZeroCopy<Slice<RegisteredBuffer>> Waits() {
+    tcp.Fill();
+    return Good();
+  }
+  void EndWait() { tcp.Drain(); }
+  void ExpectWaited(ZeroCopySent<Slice<RegisteredBuffer>> sent) {
+    EXPECT_EQ(sent.result.value(), 3u);
+  }
+};
+struct SendMessageZeroCopyCase : Pooled {
+  World world;
+  Tcp tcp;
+  static constexpr const char* kName = "SendMessageZeroCopy";
+  static constexpr const char* kCall = "sendmsg (zero-copy, fixed buffer)";
+  using Parts = std::tuple<RegisteredBuffer, Slice<RegisteredBuffer>>;
+
+  SendMessageZeroCopy<Parts> Make(const Descriptor& socket) {
+    RegisteredBuffer head = Buffer(), body = Buffer();
+    Fill(head, "abc");
+    Fill(body, "defg");
+    return {
+        .socket = socket,
+        .message = {.bytes = {std::move(head), Slice(std::move(body), 1, 2)}}};
+  }
+  SendMessageZeroCopy<Parts> Good() { return Make(tcp.here); }
+  void Expect(ZeroCopySent<OutgoingMessage<Parts>> sent) {
+    EXPECT_EQ(sent.result.value(), 5u);
+    EXPECT_EQ(tcp.Receive(5), "abcef");
+  }
+  SendMessageZeroCopy<Parts> Bad() { return Make(world.OpenFile()); }
+  static constexpr int kError = ENOTSOCK;
+
+  SendMessageZeroCopy<Parts> Waits() {
+    tcp.Fill();
+    return Good();
+  }
+  void EndWait() { tcp.Drain(); }
+  void ExpectWaited(ZeroCopySent<OutgoingMessage<Parts>> sent) {
+    EXPECT_EQ(sent.result.value(), 5u);
+  }
+};
+using Cases = ::testing::Types<ReceiveCase, ReadCase, WriteCase, ReadVectorCase,
+                               WriteVectorCase, SendZeroCopyCase,
+                               SendMessageZeroCopyCase>;
 INSTANTIATE_TYPED_TEST_SUITE_P(BufferPool, SafeOps, Cases, CaseNames);
 
 class SafeBufferPool : public ::testing::Test {
@@ -180,6 +293,79 @@ TEST_F(SafeBufferPool, ReadsAndWritesSlices) {
 
 // That an operation is one on registered memory shows where the file is such
 // that those differ in what they are called.
+// Only what is registered as a whole goes as such: the kernel says -EFAULT of
+// an empty part, and of memory elsewhere.
+TEST_F(SafeBufferPool, VectorsOfWhatIsNotAllRegisteredGoTheUsualWay) {
+  const Ends ends;
+  const auto call = [&](auto buffers) {
+    auto [size, back] = ring_->Wait(ring_->Start(WriteVector<decltype(buffers)>{
+        .file = ends.read, .buffers = std::move(buffers)}));
+    return size.error().message();
+  };
+  const auto filled = [&](std::string_view text) {
+    RegisteredBuffer buffer = std::move(*pool_->Take());
+    Fill(buffer, text);
+    return buffer;
+  };
+  using Two = std::array<RegisteredBuffer, 2>;
+  EXPECT_TRUE(
+      call(Two{filled("a"), filled("b")}).starts_with("writev (fixed buffer)"));
+  EXPECT_TRUE(call(Two{filled("a"), filled("")}).starts_with("writev: "));
+  EXPECT_TRUE(
+      call(Two{filled("a"), RegisteredBuffer()}).starts_with("writev: "));
+  auto elsewhere = MakeRing();
+  auto other = MakePool(elsewhere);
+  EXPECT_TRUE(call(Two{filled("a"), std::move(*other->Take())})
+                  .starts_with("writev: "));
+  EXPECT_TRUE(call(Two{std::move(*other->Take()), std::move(*other->Take())})
+                  .starts_with("writev: "));
+  EXPECT_TRUE(call(std::array<RegisteredBuffer, 0>()).starts_with("writev: "));
+
+  auto [size, back] = ring_->Wait(ring_->Start(WriteVector<Two>{
+      .file = ends.write, .buffers = {filled("a"), filled("")}}));
+  EXPECT_EQ(size.value(), 1u);
+  const Tcp tcp;
+  for (const std::string_view second : {"", "b"}) {
+    using Parts = std::tuple<RegisteredBuffer, std::string, RegisteredBuffer>;
+    auto [sent, pending] = ring_->Wait(ring_->Start(SendMessageZeroCopy<Parts>{
+        .socket = tcp.here,
+        .message = {.bytes = {filled("a"), "-", filled(second)}}}));
+    EXPECT_EQ(sent.value(), 2 + second.size());
+    EXPECT_EQ(tcp.Receive(sent.value()), "a-" + std::string(second));
+    (void)ring_->Wait(std::move(pending));
+  }
+}
+
+// The stack reads registered pages.
+TEST_F(SafeBufferPool, ZeroCopyKeepsTheBufferUntilTheNotification) {
+  Tcp tcp;
+  tcp.Fill();
+  {
+    auto [sent, pending] = ring_->Wait(ring_->Start(
+        SendZeroCopy<RegisteredBuffer>{.socket = tcp.here,
+                                       .buffer = std::move(*pool_->Take())},
+        {.deadline = std::chrono::milliseconds(5)}));
+    EXPECT_EQ(sent.error(), std::errc::timed_out);
+    EXPECT_EQ(ring_->Wait(std::move(pending)).size(), kOptions.size);
+  }
+  tcp.Drain();
+  {
+    // What is behind a full window stays with the sender.
+    while (::send(tcp.here.number(), "-", 1, MSG_DONTWAIT) > 0) {
+    }
+    tcp.Receive(100'000);
+    auto [sent, pending] =
+        ring_->Wait(ring_->Start(SendZeroCopy<RegisteredBuffer>{
+            .socket = tcp.here, .buffer = std::move(*pool_->Take())}));
+    EXPECT_EQ(sent.value(), kOptions.size);
+  }
+  EXPECT_EQ(pool_->available(), kOptions.count - 1);
+  // The pool's end unregisters it, and the memory stays.
+  pool_.reset();
+  tcp = Tcp();
+  while (ring_->in_flight() > 0) EXPECT_TRUE(ring_->Dispatch());
+}
+
 TEST_F(SafeBufferPool, IsRegisteredWhereItsRingIs) {
   const Ends ends;
   const auto message = [&](Ring& ring) {

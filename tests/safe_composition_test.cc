@@ -293,8 +293,12 @@ TEST(SafeChain, MembersHaveDeadlines) {
 }
 
 // Only where an error stops the chain do members go before others.
-static_assert(internal::StopAllButLast<Send<std::string>, Rename>());
-static_assert(!internal::StopAllButLast<Rename, Send<std::string>>());
+static_assert(internal::StopWhereItMatters<Send<std::string>, Rename>());
+static_assert(!internal::StopWhereItMatters<Rename, Send<std::string>>());
+using CloseIt = Close<Descriptor>;
+static_assert(internal::StopWhereItMatters<Sync, CloseIt, CloseIt>());
+static_assert(!internal::StopWhereItMatters<Sync, CloseIt, Sync>());
+static_assert(internal::StopWhereItMatters<CloseIt, Sync>());
 
 // Deadlines.
 

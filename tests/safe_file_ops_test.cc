@@ -10,10 +10,12 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,10 +31,12 @@
 #include "escrow/safe/file_ops.h"
 #include "escrow/safe/mapping_ops.h"
 #include "escrow/safe/op.h"
+#include "escrow/safe/operation.h"
 #include "escrow/safe/path_ops.h"
 #include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
 #include "escrow/safe/vector_ops.h"
+#include "escrow/safe/wait_ops.h"
 #include "tests/safe_op_cases.h"
 #include "tests/safe_world.h"
 #include "tests/support.h"
@@ -403,11 +407,29 @@ struct PipeCase {
   static constexpr int kError = EINVAL;
 };
 
+struct CloseCase {
+  World world;
+  Descriptor file = world.OpenFile();
+  int number = file.number();
+  static constexpr const char* kName = "Close";
+  static constexpr const char* kCall = "close";
+
+  auto Good() { return Close{.file = std::move(file)}; }
+  void Expect(Result<void>) { EXPECT_EQ(::fcntl(number, F_GETFD), -1); }
+  // Which is then closed all the same.
+  auto Bad() {
+    auto ring = Ring::Create({.entries = 2});
+    return Close{.file = std::move(*ring->Duplicate())};
+  }
+  static constexpr int kError = EBADF;
+};
+
 using Cases =
     ::testing::Types<ReadCase, WriteCase, ReadVectorCase, WriteVectorCase,
                      SyncCase, StatFileCase, GetFileXattrCase, SetFileXattrCase,
                      AdviseMappingCase, SyncRangeCase, AllocateCase,
-                     TruncateCase, AdviseCase, SpliceCase, TeeCase, PipeCase>;
+                     TruncateCase, AdviseCase, SpliceCase, TeeCase, PipeCase,
+                     CloseCase>;
 ESCROW_OP_CASES(File, Cases);
 
 // What a row cannot say.
@@ -463,6 +485,195 @@ TEST(SafeFileOps, ManyBuffersInOne) {
       ReadVector<Buffers>{.file = file, .buffers = Buffers(1025, {0})}));
   EXPECT_EQ(many.result.error(), std::errc::invalid_argument);
   EXPECT_EQ(many.buffer.size(), 1025u);
+}
+
+class SafeClose : public ::testing::Test {
+ protected:
+  static Ring MakeRing() {
+    auto ring = Ring::Create({.entries = 8});
+    if (!ring) {
+      ADD_FAILURE() << ring.error().message();
+      std::abort();
+    }
+    return std::move(*ring);
+  }
+  static bool IsOpen(int number) { return ::fcntl(number, F_GETFD) != -1; }
+
+  World world_;
+  Ring ring_ = MakeRing();
+};
+
+TEST_F(SafeClose, EndsTheChainOfItsFile) {
+  Descriptor file = world_.OpenFile();
+  const int number = file.number();
+  auto [write, sync, close] = ring_.Start(
+      Chain{Write<std::string>{.file = file, .buffer = "abc", .offset = 2},
+            Sync{.file = file}, Close{.file = std::move(file)}});
+  EXPECT_TRUE(ring_.Wait(std::move(close)));
+  EXPECT_FALSE(IsOpen(number));
+  EXPECT_EQ(ring_.Wait(std::move(write)).result.value(), 3u);
+  EXPECT_TRUE(ring_.Wait(std::move(sync)));
+  EXPECT_EQ(world_.Content("file"), "01abc56789");
+}
+
+// The completion of a deadline may come after that of the close, and with it
+// the end of what holds the file, whose number is another one's by then.
+TEST_F(SafeClose, TheNumberIsFreeAtOnce) {
+  for (int i = 0; i < 200; ++i) {
+    Descriptor file = world_.OpenFile();
+    const int number = file.number();
+    auto [read, close] = ring_.Start(
+        HardChain{With{Read<std::string>{.file = file, .buffer = "."},
+                       {.deadline = std::chrono::hours(1)}},
+                  With{Close{.file = std::move(file)},
+                       {.deadline = std::chrono::hours(1)}}});
+    EXPECT_TRUE(ring_.Wait(std::move(close)));
+    const Descriptor next = world_.OpenFile();
+    EXPECT_EQ(next.number(), number);
+    EXPECT_EQ(ring_.Wait(std::move(read)).result.value(), 1u);
+    while (ring_.in_flight() > 0) EXPECT_TRUE(ring_.Dispatch());
+    ASSERT_TRUE(IsOpen(number));
+  }
+}
+
+TEST_F(SafeClose, BothFilesOfASplice) {
+  Ends from("through"), to;
+  const int numbers[] = {from.read.number(), to.write.number()};
+  auto [splice, one, other] = ring_.Start(Chain{
+      Splice{.in = from.read, .out = to.write, .length = 7},
+      Close{.file = std::move(from.read)}, Close{.file = std::move(to.write)}});
+  EXPECT_TRUE(ring_.Wait(std::move(other)));
+  EXPECT_TRUE(ring_.Wait(std::move(one)));
+  EXPECT_EQ(ring_.Wait(std::move(splice)).value(), 7u);
+  for (const int number : numbers) EXPECT_FALSE(IsOpen(number));
+  EXPECT_EQ(to.Content(), "through");
+}
+
+TEST_F(SafeClose, InABrokenChainClosesAllTheSame) {
+  Ends ends;
+  const int number = ends.write.number();
+  auto [read, close] =
+      ring_.Start(Chain{Read<std::string>{.file = ends.write, .buffer = "."},
+                        Close{.file = std::move(ends.write)}});
+  EXPECT_EQ(ring_.Wait(std::move(close)).error(),
+            std::errc::operation_canceled);
+  EXPECT_FALSE(IsOpen(number));
+  EXPECT_EQ(ring_.Wait(std::move(read)).result.error(),
+            std::errc::bad_file_descriptor);
+}
+
+// Somebody else would be cut off, or make everybody wait.
+TEST_F(SafeClose, InAChainIsRefusedWhileOthersUseTheFile) {
+  for (const bool hard : {false, true}) {
+    Ends ends;
+    const int number = ends.read.number();
+    auto waiting =
+        ring_.Start(Read<std::string>{.file = ends.read, .buffer = "."});
+    const auto chain = [&] {
+      const Descriptor& other = ends.write;
+      if (hard) {
+        return ring_.Start(
+            HardChain{Write<std::string>{.file = other, .buffer = "x"},
+                      Close{.file = std::move(ends.read)},
+                      Write<std::string>{.file = other, .buffer = "y"}});
+      }
+      return ring_.Start(
+          Chain{Write<std::string>{.file = other, .buffer = "x"},
+                Close{.file = std::move(ends.read)},
+                Write<std::string>{.file = other, .buffer = "y"}});
+    };
+    auto [write, close, last] = chain();
+    const auto closed = ring_.Wait(std::move(close));
+    EXPECT_EQ(closed.error(), std::errc::device_or_resource_busy);
+    EXPECT_TRUE(closed.error().message().starts_with("close in a chain: "));
+    EXPECT_TRUE(IsOpen(number));
+    EXPECT_EQ(ring_.Wait(std::move(write)).result.value(), 1u);
+    const auto [size, text] = ring_.Wait(std::move(last));
+    EXPECT_EQ(size.has_value(), hard);
+    EXPECT_EQ(text, "y");
+    EXPECT_EQ(ring_.Wait(std::move(waiting)).buffer, "x");
+    EXPECT_FALSE(IsOpen(number));
+  }
+}
+
+// What is behind it in the chain is not before it.
+TEST_F(SafeClose, InAChainIsRefusedBeforeOthersOnTheFile) {
+  Descriptor file = world_.OpenFile();
+  Sync sync{.file = file};
+  auto [close, synced] =
+      ring_.Start(HardChain{Close{.file = std::move(file)}, std::move(sync)});
+  EXPECT_EQ(ring_.Wait(std::move(close)).error(),
+            std::errc::device_or_resource_busy);
+  EXPECT_TRUE(ring_.Wait(std::move(synced)));
+}
+
+TEST_F(SafeClose, AtTheFrontOfAChain) {
+  Descriptor file = world_.OpenFile();
+  const int number = file.number();
+  auto [close, nop] =
+      ring_.Start(Chain{Close{.file = std::move(file)}, Timeout{.time = {}}});
+  EXPECT_TRUE(ring_.Wait(std::move(nop)));
+  EXPECT_TRUE(ring_.Wait(std::move(close)));
+  EXPECT_FALSE(IsOpen(number));
+}
+
+// Each handle at each point.
+TEST_F(SafeClose, DroppedAnywhereClosesOnce) {
+  for (int way = 0; way < 8; ++way) {
+    Descriptor file = world_.OpenFile();
+    const int number = file.number();
+    {
+      auto [write, close] =
+          ring_.Start(Chain{Write<std::string>{.file = file, .buffer = "abc"},
+                            Close{.file = std::move(file)}});
+      if ((way & 1) != 0) {
+        EXPECT_TRUE(ring_.Submit());
+      }
+      if ((way & 2) != 0) std::move(write).Detach();
+      if ((way & 4) != 0) std::move(close).Detach();
+    }
+    while (ring_.in_flight() > 0) EXPECT_TRUE(ring_.Dispatch());
+    EXPECT_FALSE(IsOpen(number));
+    EXPECT_EQ(ring_.unknown_completions(), 0u);
+  }
+}
+
+TEST_F(SafeClose, InAChainEndsWithTheRing) {
+  for (const bool submit : {false, true}) {
+    Ends ends;
+    const int number = ends.read.number();
+    std::optional<Operation<Result<void>>> closing;
+    {
+      Ring ring = MakeRing();
+      auto [read, close] =
+          ring.Start(Chain{Read<std::string>{.file = ends.read, .buffer = "."},
+                           Close{.file = std::move(ends.read)}});
+      closing.emplace(std::move(close));
+      if (submit) {
+        EXPECT_TRUE(ring.Submit());
+      }
+    }
+    EXPECT_EQ(std::move(*closing).Take().error(),
+              std::errc::operation_canceled);
+    EXPECT_FALSE(IsOpen(number));
+  }
+}
+
+// The close that comes later must not be linked to what is started then.
+TEST_F(SafeClose, DeadlineIsNotForTheWait) {
+  Ends ends;
+  const int number = ends.read.number();
+  auto waiting =
+      ring_.Start(Read<std::string>{.file = ends.read, .buffer = "."});
+  auto close = ring_.Start(Close{.file = std::move(ends.read)},
+                           {.deadline = std::chrono::milliseconds(1)});
+  EXPECT_FALSE(ring_.WaitAtMost(std::chrono::milliseconds(20), close));
+  EXPECT_EQ(::write(ends.write.number(), "x", 1), 1);
+  EXPECT_TRUE(ring_.Wait(std::move(waiting)).result);
+  auto hour = ring_.Timeout(std::chrono::hours(1));
+  EXPECT_TRUE(ring_.Wait(std::move(close)));
+  EXPECT_FALSE(hour.done());
+  EXPECT_FALSE(IsOpen(number));
 }
 
 // Each buffer of an abandoned operation is freed once, and not before the

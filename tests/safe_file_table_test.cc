@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -206,9 +207,28 @@ struct FixedSendCase : Tabled {
   static constexpr int kError = EPIPE;
 };
 
-using Cases =
-    ::testing::Types<DirectOpenCase, DirectSocketCase, DirectAcceptCase,
-                     DirectPipeCase, InstallDescriptorCase, FixedSendCase>;
+struct CloseCase : Tabled {
+  World world;
+  FixedFile file;
+  static constexpr const char* kName = "Close_of_a_slot";
+  static constexpr const char* kCall = "close";
+
+  auto Good() {
+    auto put = table->Put(world.OpenFile());
+    EXPECT_TRUE(put) << put.error().message();
+    return Close{.file = std::move(*put)};
+  }
+  void Expect(Result<void>) {}
+  auto Bad() {
+    // Behind the back of its owner.
+    return Close{.file = FixedFile::Adopt(*table->Share(), 0)};
+  }
+  static constexpr int kError = EBADF;
+};
+
+using Cases = ::testing::Types<DirectOpenCase, DirectSocketCase,
+                               DirectAcceptCase, DirectPipeCase,
+                               InstallDescriptorCase, FixedSendCase, CloseCase>;
 INSTANTIATE_TYPED_TEST_SUITE_P(FileTable, SafeOps, Cases, CaseNames);
 
 // What a row cannot say.
@@ -367,6 +387,20 @@ TEST_F(SafeFileTable, CloseWaitsForTheOperationsOnTheFile) {
   EXPECT_EQ(::write(ends.write.number(), "data", 4), 4);
   EXPECT_EQ(ring_->Wait(std::move(read)).buffer, "data");
   EXPECT_TRUE(ring_->Wait(std::move(close)));
+}
+
+TEST_F(SafeFileTable, CloseEndsTheChainOfItsFile) {
+  for (int i = 0; i < 20; ++i) {
+    auto file = OpenDirect();
+    ASSERT_TRUE(file) << file.error().message();
+    auto [write, close] = ring_->Start(
+        Chain{With{Write<std::string>{.file = *file, .buffer = "abc"},
+                   {.deadline = std::chrono::hours(1)}},
+              Close{.file = std::move(*file)}});
+    EXPECT_TRUE(ring_->Wait(std::move(close)));
+    EXPECT_EQ(ring_->Wait(std::move(write)).result.value(), 3u);
+  }
+  EXPECT_EQ(FreeSlots(*ring_, *table_), kSlots.made);
 }
 
 TEST_F(SafeFileTable, CloseThatIsNeverSubmittedEmptiesTheSlotAllTheSame) {

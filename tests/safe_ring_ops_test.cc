@@ -3,7 +3,10 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <liburing.h>
+#include <linux/loop.h>
 #include <netinet/in.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -137,10 +140,77 @@ struct UringCommandCase {
   static constexpr int kError = EOPNOTSUPP;
 };
 
+// A block device in memory, where the machine lets us have one.
+class LoopDevice {
+ public:
+  LoopDevice() {
+    const int there = ::open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+    if (there < 0) return;
+    const Descriptor loops = Descriptor::Adopt(there);
+    const int free = ::ioctl(loops.number(), LOOP_CTL_GET_FREE);
+    if (free < 0) return;
+    const int opened = ::open(("/dev/loop" + std::to_string(free)).c_str(),
+                              O_RDWR | O_CLOEXEC);
+    if (opened < 0) return;
+    device = Descriptor::Adopt(opened);
+    const int memory = ::memfd_create("blocks", MFD_CLOEXEC);
+    if (memory < 0 || ::ftruncate(memory, kSize) != 0) return;
+    backing = Descriptor::Adopt(memory);
+    loop_config config = {};
+    config.fd = static_cast<std::uint32_t>(memory);
+    config.info.lo_flags = LO_FLAGS_AUTOCLEAR;
+    ready = ::ioctl(opened, LOOP_CONFIGURE, &config) == 0;
+  }
+  static constexpr off_t kSize = 1 << 20;
+
+  Descriptor device;
+  Descriptor backing;
+  bool ready = false;
+};
+
+struct DiscardBlocksCase {
+  World world;
+  LoopDevice loop;
+  static constexpr const char* kName = "DiscardBlocks";
+  static constexpr const char* kCall = "ioctl BLKDISCARD";
+
+  bool Possible() const { return loop.ready; }
+  auto Good() {
+    const std::string bytes(8192, 'x');
+    EXPECT_EQ(::pwrite(loop.backing.number(), bytes.data(), bytes.size(), 0),
+              8192);
+    return DiscardBlocks{.device = loop.device, .offset = 4096, .length = 4096};
+  }
+  void Expect(Result<void>) {
+    char bytes[2] = {};
+    EXPECT_EQ(::pread(loop.backing.number(), bytes, 2, 4095), 2);
+    EXPECT_EQ(bytes[0], 'x');
+    EXPECT_EQ(bytes[1], 0);
+  }
+  auto Bad() {
+    return DiscardBlocks{.device = loop.device, .offset = 1, .length = 4096};
+  }
+  static constexpr int kError = EINVAL;
+};
+
 using Cases = ::testing::Types<SendToRingCase, UringCommandCase>;
 ESCROW_OP_CASES(Ring, Cases);
 
+// Not for the soak: there are only so many devices.
+using DeviceCases = ::testing::Types<DiscardBlocksCase>;
+INSTANTIATE_TYPED_TEST_SUITE_P(Device, SafeOps, DeviceCases, CaseNames);
+
 // What a row cannot say.
+
+TEST(SafeRingOps, OnlyBlockDevicesAreDiscarded) {
+  Ring ring = MakeRing();
+  const World world;
+  const auto discarded = ring.Wait(ring.Start(
+      DiscardBlocks{.device = world.OpenFile(), .offset = 0, .length = 4096}));
+  ASSERT_FALSE(discarded);
+  EXPECT_EQ(discarded.error(), std::errc::operation_not_supported);
+  EXPECT_EQ(world.Content("file"), "0123456789");
+}
 
 // The entry that was written last, before it is submitted.
 const io_uring_sqe& LastEntry(RawAccess& access) {

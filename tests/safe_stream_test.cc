@@ -1,17 +1,14 @@
-// Multishot operations and zero-copy sends: what comes more than once.
+// Multishot operations: what comes more than once.
 
 #include <gtest/gtest.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <coroutine>
 #include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,14 +17,11 @@
 #include <vector>
 
 #include "escrow/ownership/descriptor.h"
-#include "escrow/ownership/socket_address.h"
 #include "escrow/safe/operation.h"
 #include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
-#include "escrow/safe/socket_ops.h"
 #include "escrow/safe/stream.h"
 #include "escrow/safe/stream_ops.h"
-#include "escrow/safe/zero_copy_ops.h"
 #include "tests/safe_world.h"
 #include "tests/support.h"
 
@@ -36,7 +30,6 @@ namespace {
 
 using cases::Ends;
 using cases::Listener;
-using cases::Pair;
 using cases::UnixSocket;
 using cases::World;
 using ownership::Descriptor;
@@ -371,195 +364,6 @@ TEST_F(SafeStream, CountsForOneAtTheLimit) {
   EXPECT_EQ(nop.error(), std::errc::resource_unavailable_try_again);
   (void)ring.CancelAndWait(std::move(timeout));
   EXPECT_TRUE(ring.Wait(ring.Nop()));
-}
-
-// Zero-copy sends need a network protocol; local sockets have none. Most of
-// what is sent stays with the sender until the peer receives, or is gone, so
-// that the network stack keeps the bytes.
-struct Tcp {
-  Tcp() {
-    const Descriptor listener =
-        Descriptor::Adopt(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_in address = {};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof(address);
-    auto* const generic = reinterpret_cast<sockaddr*>(&address);
-    const int small = 4096;
-    EXPECT_EQ(::setsockopt(listener.number(), SOL_SOCKET, SO_RCVBUF, &small,
-                           sizeof(small)),
-              0);
-    EXPECT_EQ(::bind(listener.number(), generic, size), 0);
-    EXPECT_EQ(::listen(listener.number(), 1), 0);
-    EXPECT_EQ(::getsockname(listener.number(), generic, &size), 0);
-    here = Descriptor::Adopt(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    const int large = 200'000;
-    EXPECT_EQ(::setsockopt(here.number(), SOL_SOCKET, SO_SNDBUF, &large,
-                           sizeof(large)),
-              0);
-    EXPECT_EQ(::connect(here.number(), generic, size), 0);
-    there = Descriptor::Adopt(
-        ::accept4(listener.number(), nullptr, nullptr, SOCK_CLOEXEC));
-  }
-  // Notifications interrupt it, like signals.
-  void Receive(std::size_t size) const {
-    std::vector<char> bytes(size);
-    while (size > 0) {
-      const ssize_t received =
-          ::recv(there.number(), bytes.data(), size, MSG_WAITALL);
-      ASSERT_GT(received, 0);
-      size -= static_cast<std::size_t>(received);
-    }
-  }
-  Descriptor here;
-  Descriptor there;
-};
-
-class SafeZeroCopy : public SafeStream {
- protected:
-  auto Send(std::size_t size = 5) {
-    return ring_.Start(SendZeroCopy<std::string>{
-        .socket = tcp_.here, .buffer = std::string(size, 'z')});
-  }
-
-  // Notifications on the loopback come when the peer has received.
-  auto SendTracked() {
-    return ring_.Start(SendZeroCopy<testing::Tracked>{
-        .socket = tcp_.here, .buffer = testing::Tracked(arena_)});
-  }
-
-  Tcp tcp_;
-  std::array<std::byte, 65536> bytes_ = {};
-  testing::Arena arena_{bytes_.data(), bytes_.size()};
-};
-
-TEST_F(SafeZeroCopy, ResultFirstAndThenTheBuffer) {
-  auto [sent, pending] = ring_.Wait(Send());
-  EXPECT_EQ(sent.value(), 5u);
-  tcp_.Receive(5);
-  EXPECT_EQ(ring_.Wait(std::move(pending)), "zzzzz");
-  Drain();
-}
-
-TEST_F(SafeZeroCopy, ErrorsGiveTheBufferBack) {
-  const Descriptor file = world_.OpenFile();
-  auto [sent, pending] = ring_.Wait(ring_.Start(
-      SendZeroCopy<std::string>{.socket = file, .buffer = "unsent"}));
-  EXPECT_EQ(sent.error(), std::errc::not_a_socket);
-  EXPECT_TRUE(sent.error().message().starts_with("send (zero-copy): "));
-  EXPECT_EQ(ring_.Wait(std::move(pending)), "unsent");
-  Drain();
-}
-
-TEST_F(SafeZeroCopy, DroppedAnywhereKeepsTheBytesForTheStack) {
-  { auto before_submit = SendTracked(); }
-  EXPECT_EQ(arena_.releases, 1);
-  {
-    auto after_submit = SendTracked();
-    EXPECT_TRUE(ring_.Submit());
-    EXPECT_EQ(arena_.releases, 1);
-  }
-  EXPECT_EQ(arena_.releases, 1);
-  tcp_ = Tcp();
-  Drain();
-  EXPECT_EQ(arena_.releases, 2);
-  {
-    // Between the result and the notification, which nobody asked for.
-    auto send = SendTracked();
-    while (!send.done()) EXPECT_TRUE(ring_.Wait(ring_.Nop()));
-  }
-  EXPECT_EQ(arena_.releases, 2);
-  tcp_ = Tcp();
-  Drain();
-  EXPECT_EQ(arena_.releases, 3);
-  {
-    // The same, with the result taken.
-    auto [sent, pending] = ring_.Wait(SendTracked());
-    EXPECT_EQ(sent.value(), bytes_.size());
-    EXPECT_EQ(arena_.releases, 3);
-  }
-  EXPECT_EQ(arena_.releases, 3);
-  tcp_ = Tcp();
-  Drain();
-  EXPECT_EQ(arena_.releases, 4);
-  {
-    auto [sent, pending] = ring_.Wait(SendTracked());
-    tcp_ = Tcp();
-    while (!pending.done()) EXPECT_TRUE(ring_.Dispatch());
-  }
-  EXPECT_EQ(arena_.releases, 5);
-}
-
-TEST_F(SafeZeroCopy, TheRingsEndWaitsForTheStack) {
-  std::optional<Operation<std::string>> pending;
-  {
-    Ring ring = Make({.entries = 8});
-    auto sent = ring.Wait(ring.Start(SendZeroCopy<std::string>{
-        .socket = tcp_.here, .buffer = std::string(5, 'z')}));
-    EXPECT_TRUE(sent.result);
-    pending.emplace(std::move(sent.buffer));
-    tcp_.Receive(5);
-  }
-  ASSERT_TRUE(pending->done());
-  EXPECT_EQ(std::move(*pending).Take(), "zzzzz");
-}
-
-TEST_F(SafeZeroCopy, WithCallbacksAndDeadlines) {
-  std::string back;
-  ring_
-      .Start(SendZeroCopy<std::string>{.socket = tcp_.here, .buffer = "hello"},
-             {.deadline = std::chrono::hours(1)})
-      .Then([&](ZeroCopySent<std::string> sent) {
-        EXPECT_EQ(sent.result.value(), 5u);
-        tcp_.Receive(5);
-        std::move(sent.buffer).Then([&](std::string buffer) {
-          back = std::move(buffer);
-        });
-      });
-  while (back.empty()) EXPECT_TRUE(ring_.Dispatch());
-  EXPECT_EQ(back, "hello");
-  Drain();
-}
-
-// What cannot be sent yet.
-TEST_F(SafeZeroCopy, MissesItsDeadline) {
-  const int small = 4096;
-  EXPECT_EQ(::setsockopt(tcp_.here.number(), SOL_SOCKET, SO_SNDBUF, &small,
-                         sizeof(small)),
-            0);
-  std::optional<Operation<std::string>> pending;
-  for (;;) {
-    auto sent = ring_.Wait(ring_.Start(
-        SendZeroCopy<std::string>{.socket = tcp_.here,
-                                  .buffer = std::string(65536, 'z')},
-        {.deadline = milliseconds(5)}));
-    pending.emplace(std::move(sent.buffer));
-    if (!sent.result) {
-      EXPECT_EQ(sent.result.error(), std::errc::timed_out);
-      break;
-    }
-  }
-  // The stack keeps what the peer has not received.
-  tcp_ = Tcp();
-  EXPECT_EQ(ring_.Wait(std::move(*pending)).size(), 65536u);
-  Drain();
-}
-
-// The chain breaks, and a notification comes that nobody announced.
-TEST_F(SafeZeroCopy, InABrokenChain) {
-  const Ends pipe;
-  for (int i = 0; i < 10; ++i) {
-    auto [recv, send] = ring_.Start(
-        Chain(Receive<std::string>{.socket = pipe.read, .buffer = "?"},
-              SendZeroCopy<std::string>{.socket = tcp_.here,
-                                        .buffer = std::string(5, 'z')}));
-    EXPECT_EQ(ring_.Wait(std::move(recv)).result.error(),
-              std::errc::not_a_socket);
-    auto [sent, pending] = ring_.Wait(std::move(send));
-    EXPECT_EQ(sent.error(), std::errc::operation_canceled);
-    EXPECT_EQ(ring_.Wait(std::move(pending)), "zzzzz");
-  }
-  Drain();
 }
 
 }  // namespace

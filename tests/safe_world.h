@@ -3,6 +3,10 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -15,6 +19,7 @@
 #include <iterator>
 #include <string>
 #include <system_error>
+#include <vector>
 
 #include "escrow/ownership/descriptor.h"
 #include "escrow/ownership/socket_address.h"
@@ -134,6 +139,69 @@ struct Pair {
     EXPECT_EQ(::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, numbers), 0);
     here = Descriptor::Adopt(numbers[0]);
     there = Descriptor::Adopt(numbers[1]);
+  }
+  Descriptor here;
+  Descriptor there;
+};
+
+// Zero-copy sends need a network protocol; local sockets have none. Most of
+// what is sent stays with the sender until the peer receives, or is gone, so
+// that the network stack keeps the bytes.
+struct Tcp {
+  Tcp() {
+    const Descriptor listener =
+        Descriptor::Adopt(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    auto* const generic = reinterpret_cast<sockaddr*>(&address);
+    const int small = 4096;
+    EXPECT_EQ(::setsockopt(listener.number(), SOL_SOCKET, SO_RCVBUF, &small,
+                           sizeof(small)),
+              0);
+    EXPECT_EQ(::bind(listener.number(), generic, size), 0);
+    EXPECT_EQ(::listen(listener.number(), 1), 0);
+    EXPECT_EQ(::getsockname(listener.number(), generic, &size), 0);
+    here = Descriptor::Adopt(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const int large = 200'000;
+    EXPECT_EQ(::setsockopt(here.number(), SOL_SOCKET, SO_SNDBUF, &large,
+                           sizeof(large)),
+              0);
+    EXPECT_EQ(::connect(here.number(), generic, size), 0);
+    there = Descriptor::Adopt(
+        ::accept4(listener.number(), nullptr, nullptr, SOCK_CLOEXEC));
+  }
+  // Notifications interrupt it, like signals.
+  std::string Receive(std::size_t size) const {
+    std::string bytes(size, '.');
+    for (std::size_t done = 0; done < size;) {
+      const ssize_t received =
+          ::recv(there.number(), bytes.data() + done, size - done, MSG_WAITALL);
+      EXPECT_GT(received, 0);
+      if (received <= 0) break;
+      done += static_cast<std::size_t>(received);
+    }
+    return bytes;
+  }
+  // Until a send has to wait, and so that none has to any more.
+  void Fill() const {
+    const std::string bytes(65536, '-');
+    while (::send(here.number(), bytes.data(), bytes.size(), MSG_DONTWAIT) >
+           0) {
+    }
+  }
+  void Drain() const {
+    std::vector<char> bytes(65536);
+    pollfd more = {.fd = there.number(), .events = POLLIN, .revents = 0};
+    int underway = 0;
+    do {
+      while (::recv(there.number(), bytes.data(), bytes.size(), MSG_DONTWAIT) >
+             0) {
+      }
+      EXPECT_EQ(::ioctl(here.number(), SIOCOUTQ, &underway), 0);
+      (void)::poll(&more, 1, underway == 0 ? 0 : 10);
+    } while (underway > 0 || more.revents != 0);
   }
   Descriptor here;
   Descriptor there;
