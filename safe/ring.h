@@ -122,11 +122,12 @@ struct ChainOf {
 //       safe::Write<Buffer>{.file = log, .buffer = std::move(entry)},
 //       safe::Sync{.file = log}));
 //
-// Members are ops, or ops With() options. Linux goes on behind some ops
-// although they failed (measured on 6.18: fsync, fallocate, ftruncate, madvise,
-// extended attributes, and those on paths that open nothing). They have
-// kStopsChain == false, and can be the last member only, or have nothing but a
-// Close behind them, which closes in any case.
+// Members are ops, or ops With() options; in braces, Chain{...}, they are made
+// one after the other, in parentheses in any order. Linux goes on behind some
+// ops although they failed (measured on 6.18: fsync, fallocate, ftruncate,
+// madvise, extended attributes, and those on paths that open nothing). They
+// have kStopsChain == false, and can be the last member only, or have nothing
+// but a Close behind them, which closes in any case.
 template <typename... Members>
 class Chain : public internal::ChainOf<internal::OnError::kStop, Members...> {
  public:
