@@ -22,7 +22,7 @@ class Ring;
 // twice is reported.
 class BufferGroups {
  public:
-  explicit BufferGroups(Ring& ring) noexcept : ring_(ring) {}
+  explicit BufferGroups(Ring& ring) noexcept;
   ~BufferGroups();
 
   // The register calls, IORING_REGISTER_PBUF_RING, _UNREGISTER_, _STATUS: their

@@ -31,6 +31,8 @@ class File {
   int fd() const noexcept { return fd_; }
   bool valid() const noexcept { return fd_ >= 0; }
   bool owned() const noexcept { return owned_; }
+  // Whether there is such a descriptor.
+  bool IsOpen() const noexcept;
   // For the program, which closes it.
   int Release() noexcept;
 

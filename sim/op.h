@@ -61,12 +61,16 @@ struct OpType {
   unsigned opcode;   // IORING_OP_*
   const char* name;  // "RECV"
   // Whether sqe->fd is a file that the request works on.
-  FileUse file;
+  FileUse file = FileUse::kNone;
   // Null for an opcode that is not simulated.
-  std::unique_ptr<Op> (*make)();
+  std::unique_ptr<Op> (*make)() = nullptr;
   // Which errors the call may have at any time, as positive numbers: what a
   // schedule chooses from.
   std::span<const int> errors;
+  // Whether IOSQE_BUFFER_SELECT is for it.
+  bool selects = false;
+  // Whether it is tried when it is submitted, whatever the schedule says.
+  bool immediate = false;
 };
 
 // Null for an opcode that does not exist or is not simulated.

@@ -26,10 +26,11 @@ class Request {
     kArmed,      // tried, and would have blocked; or put off
     kRunning,    // a worker has it, which nothing interrupts
     kNotifying,  // its result is posted, its notification not
-    kDone,
   };
 
-  Request(Ring& ring, const OpType& type, const io_uring_sqe* entry);
+  // Copies the entry of `bytes` bytes.
+  Request(Ring& ring, const io_uring_sqe* entry, std::size_t bytes,
+          std::uint32_t sequence);
   Request(const Request&) = delete;
   Request& operator=(const Request&) = delete;
   ~Request();
@@ -53,10 +54,10 @@ class Request {
   // another real descriptor, which has to stay open until then.
   void WaitFor(std::uint32_t events) noexcept { WaitFor(fd(), events); }
   void WaitFor(int fd, std::uint32_t events) noexcept;
-  // To be tried again after `time` (of the ring's clock, ns) at the latest.
+  // To be tried again at `time` (of the ring's clock, ns) at the latest.
   void WaitUntil(std::int64_t time) noexcept { time_ = time; }
   std::optional<std::int64_t> wait_time() const noexcept { return time_; }
-  // Events that have come since the last Try(), as edges; 0 at first.
+  // Events that have come since the last call, as edges; 0 at first.
   std::uint32_t TakeEvents() noexcept;
 
   // Posts a completion that others follow: IORING_CQE_F_MORE is added. False if
@@ -64,9 +65,10 @@ class Request {
   // completion itself is kept back, not lost).
   bool Post(std::int32_t result, std::uint32_t flags);
 
-  // The last completion, when Try() is done, is a result that a notification
-  // follows; with `flags` IORING_CQE_F_MORE is set in it.
+  // The completion that Try() is done with is a result which a notification
+  // follows: IORING_CQE_F_MORE is set in it.
   void Notify() noexcept { notifies_ = true; }
+  bool notifies() const noexcept { return notifies_; }
 
   // How much of a transfer of `size` bytes is made in one go: less by choice,
   // but not nothing.
@@ -80,34 +82,48 @@ class Request {
 
   // For the ring.
 
-  Owner owner;
-  Stage stage = Stage::kArmed;
-  std::unique_ptr<Op> op;
-  const OpType& type;
-  // The rest of its chain, in order; owned by it until it is done.
-  Request* next_link = nullptr;
-  // That times it out, if any: armed together with it.
-  Request* link_timeout = nullptr;
-  Request* timed = nullptr;    // of a link timeout: what it times
-  std::uint32_t sequence = 0;  // of its entry, for drains
-  unsigned skipped = 0;        // how often it could have been tried
-  bool broken = false;         // its chain, before it
-  bool ready = true;           // to be tried
-  bool notifies() const noexcept { return notifies_; }
-  bool keeps_quiet() const noexcept {  // IOSQE_CQE_SKIP_SUCCESS
-    return has_flag(IOSQE_CQE_SKIP_SUCCESS);
-  }
-  // Takes the file: 0, or -EBADF.
+  // When it is consumed: 0, or why it is refused.
+  int Prepare();
+  // Takes the file when it is issued: 0, or -EBADF.
   int Resolve();
   // Has its own reference to the file, for it outlives the system call.
   void Keep();
+  // Has the epoll instance tell of what it waits for.
+  void Watch(int epoll);
+  bool waits_for_file() const noexcept { return wait_fd_ >= 0; }
   void OnEvents(std::uint32_t events) noexcept;
   void StopWaiting() noexcept;
+
+  Owner owner;
+  const OpType& type;
+  std::unique_ptr<Op> op;
+  // The rest of its chain, in order.
+  Request* next_link = nullptr;
+  // That times it out, if any; and of a link timeout, what it times.
+  Request* link_timeout = nullptr;
+  Request* timed = nullptr;
+  int refused = 0;             // when it was consumed: -errno
+  std::int32_t cancelled = 0;  // to be completed with: -errno
+  std::uint32_t sequence = 0;  // of its entry
+  unsigned skipped = 0;        // how often it could have been tried, in a row
+  unsigned slipped = 0;        // how often a cancellation missed it
+  Stage stage = Stage::kLinked;
+  bool ready = true;             // to be tried
+  bool seen = false;             // in this round
+  bool interrupted = false;      // a cancellation said EALREADY
+  bool asked_for_error = false;  // a choice
+  bool counts = false;           // completions, of which each may end it
 
  private:
   Ring& ring_;
   File file_;
-  int watched_ = -1;  // in the ring's epoll instance: a duplicate
+  int wait_fd_ = -1;
+  std::uint32_t wait_events_ = 0;
+  // In an epoll instance: a duplicate, for it has one entry for a descriptor.
+  File watched_;
+  int watched_fd_ = -1;
+  std::uint32_t watched_events_ = 0;
+  int epoll_ = -1;
   std::uint32_t events_ = 0;
   std::optional<std::int64_t> time_;
   bool notifies_ = false;

@@ -2,10 +2,13 @@
 #define ESCROW_SIM_RING_H_
 
 #include <liburing/io_uring.h>
+#include <sys/types.h>
 
 #include <cstddef>
 #include <cstdint>
+#include <ctime>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "escrow/sim/buffer_groups.h"
@@ -22,6 +25,8 @@ class Kernel;
 // registered with it. Guarded by the kernel's lock.
 class Ring {
  public:
+  Ring(Kernel& kernel, std::uint32_t setup_flags, unsigned entries,
+       unsigned completion_entries);
   Ring(const Ring&) = delete;
   Ring& operator=(const Ring&) = delete;
   ~Ring();
@@ -31,30 +36,168 @@ class Ring {
   FileTable& files() noexcept { return files_; }
   BufferTable& buffers() noexcept { return buffers_; }
   BufferGroups& groups() noexcept { return groups_; }
+  Kernel& kernel() const noexcept { return kernel_; }
   Choices& choices() noexcept;
   // The clock of IORING_REGISTER_CLOCK, in ns; virtual, if that is chosen.
   std::int64_t Now() const noexcept;
+  clockid_t clock() const noexcept { return clock_; }
   std::uint32_t setup_flags() const noexcept { return setup_flags_; }
-  bool wide_entries() const noexcept {
-    return (setup_flags_ & IORING_SETUP_SQE128) != 0;
+  bool has(std::uint32_t setup_flag) const noexcept {
+    return (setup_flags_ & setup_flag) != 0;
   }
   // Posts a completion that is no request's: of a message, a tag. False if it
   // was kept back because the queue is full. Wakes who waits.
   bool PostForeign(std::uint64_t user_data, std::int32_t result,
                    std::uint32_t flags);
+  // All requests in flight, oldest first, but for those behind others in a
+  // chain.
+  const std::vector<Request*>& requests() const noexcept { return requests_; }
+  // Has `request` cancelled: 0, -EALREADY if nothing stops it, or -ENOENT if it
+  // is just passing. Its completion comes later.
+  int Cancel(Request& request);
+  // How many completions it has posted; with each one, requests that count them
+  // are tried again.
+  std::uint32_t completions() const noexcept { return posted_; }
+  bool disabled() const noexcept { return disabled_; }
 
-  // For the kernel: ring.cc and its neighbours.
+  // For the system calls.
 
-  static int Create(Kernel& kernel, unsigned entries, io_uring_params* params);
+  // Makes the memfd that is mapped, or takes the program's memory; fills
+  // `params` in. The descriptor, or -errno.
+  int Open(io_uring_params& params);
+  int fd() const noexcept { return fd_; }
+  bool Is(::dev_t device, ::ino_t inode) const noexcept {
+    return device == device_ && inode == inode_;
+  }
+  void* Map(void* address, std::size_t length, int protection, int flags,
+            ::off_t offset) noexcept;
+  // Whether [address, address + length) was some part of it.
+  bool Unmap(void* address, std::size_t length) noexcept;
+  bool Covers(const void* address) const noexcept;
+
+  // One io_uring_enter(2), but for finding the ring. Releases the kernel's lock
+  // while it blocks.
+  int Enter(unsigned to_submit, unsigned min_complete, unsigned flags,
+            const void* argument, std::size_t size);
+  int Register(unsigned opcode, void* argument, unsigned count);
+
+  // The program has closed it: what is in flight is cancelled, or goes on.
+  void Close();
+  bool closed() const noexcept { return closed_; }
+  // Whether anything is in flight.
+  bool busy() const noexcept { return !requests_.empty() || drained_ > 0; }
+
+  // Moves everything on that can be moved on without waiting. Of a closed ring:
+  // some of it.
+  void Progress();
 
  private:
-  friend class Kernel;
   friend class Request;
 
+  struct Part {
+    void* address;
+    std::size_t length;
+    ::off_t offset;  // in the memfd
+  };
+  struct Overflow {
+    std::uint64_t user_data;
+    std::int32_t result;
+    std::uint32_t flags;
+    std::uint64_t extra[2];
+  };
+  struct Wait;
+
+  // Ring memory, as the program sees it if it has mapped it.
+  std::byte* Memory(::off_t offset) noexcept;
+  std::uint32_t& Word(std::uint32_t offset) noexcept;
+  std::byte* Entry(std::uint32_t index) noexcept;
+  std::uint32_t LoadWord(std::uint32_t offset) noexcept;
+  void StoreWord(std::uint32_t offset, std::uint32_t value) noexcept;
+  void SetFlag(std::uint32_t flag, bool set) noexcept;
+
+  // Submission.
+  int Submit(unsigned count);
+  // Consumes one entry; false if there is none.
+  Request* Consume();
+  // A chain whose members all have been consumed.
+  void Start(Request* head);
+  bool MustDrain(const Request& request) const noexcept;
+  void StartDrained();
+  void Issue(Request& request);
+  void ArmLinkTimeout(Request& request);
+  // Tries it, and completes it or lets it wait.
+  void Try(Request& request);
+  void Arm(Request& request);
+  void Forget(Request& request) noexcept;
+
+  // Completion.
+  void Complete(Request& request, std::int32_t result, std::uint32_t flags);
+  void FinishNotification(Request& request);
+  void CancelLinks(Request* links, std::int32_t first_error);
+  bool PostOrKeep(std::uint64_t user_data, std::int32_t result,
+                  std::uint32_t flags);
+  bool WriteCompletion(const Overflow& completion);
+  void FlushOverflow(bool forced);
+  void CloseSlots();
+  std::uint32_t Available() noexcept;
+
+  // Progress.
+  void TakeEvents(int timeout_ms);
+  bool CanProgress(Request& request, std::int64_t now) const noexcept;
+  std::optional<std::int64_t> NextTime() const noexcept;
+  int WaitForCompletions(unsigned count, Wait& wait);
+  void WakeWaiter() noexcept;
+  int EpollFd();
+
+  int CheckIssuer() const noexcept;
+  int RegisterEventfd(const void* argument, unsigned count, bool async);
+  int SyncCancel(const void* argument, unsigned count);
+  int Probe(void* argument, unsigned count);
+  int SetClock(const void* argument);
+
+  Kernel& kernel_;
   FileTable files_{*this};
   BufferTable buffers_{*this};
   BufferGroups groups_{*this};
-  std::uint32_t setup_flags_ = 0;
+  const std::uint32_t setup_flags_;
+  const std::uint32_t sq_entries_;
+  const std::uint32_t cq_entries_;
+  const std::size_t entry_bytes_;
+  const std::size_t completion_bytes_;
+  std::size_t array_offset_ = 0;
+  std::size_t rings_size_ = 0;
+  Owner owner_ = {.name = "ring"};
+  int fd_ = -1;      // the program's
+  int memory_ = -1;  // the same file, the simulator's
+  ::dev_t device_ = 0;
+  ::ino_t inode_ = 0;
+  std::vector<Part> parts_;
+  std::byte* rings_ = nullptr;    // offset 0
+  std::byte* entries_ = nullptr;  // IORING_OFF_SQES
+  Part own_rings_ = {};
+  Part own_entries_ = {};
+  clockid_t clock_;
+  bool disabled_;
+  bool closed_ = false;
+  long issuer_ = 0;  // the thread, of a ring with IORING_SETUP_SINGLE_ISSUER
+  std::uint32_t sequence_ = 0;
+  std::uint32_t posted_ = 0;
+  std::uint32_t slots_closed_to_ = 0;
+  std::vector<Request*> requests_;
+  std::vector<Request*> drain_queue_;
+  std::size_t drained_ = 0;
+  std::vector<Overflow> overflow_;
+  unsigned refusals_ = 0;     // of submits by choice, in a row
+  unsigned interrupted_ = 0;  // waits by choice, in a row
+  unsigned flushes_put_off_ = 0;
+  bool reading_late_ = false;  // the SQPOLL thread
+  int epoll_ = -1;
+  int wake_ = -1;
+  File eventfd_;
+  bool eventfd_async_ = false;
+  unsigned waiting_ = 0;
+  std::uint16_t personality_ = 0;
+  std::uint32_t workers_[2] = {8, 64};  // bounded and unbounded
 };
 
 }  // namespace escrow::sim
