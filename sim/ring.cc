@@ -467,6 +467,7 @@ int Ring::Submit(unsigned count) {
   const std::uint32_t queued = LoadWord(kSqTail) - LoadWord(kSqHead);
   count = std::min({count, queued, sq_entries_});
   if (count == 0) return 0;
+  const unsigned most = count;
   // Where the kernel has no memory for requests, or no room for completions.
   if (!has(IORING_SETUP_SQPOLL) && refusals_ < kPatience) {
     const unsigned how = choices().Choose(ChoicePoint::kSubmitError, 3);
@@ -485,7 +486,8 @@ int Ring::Submit(unsigned count) {
   Request* first = nullptr;
   Request* last = nullptr;
   unsigned submitted = 0;
-  while (submitted < count) {
+  // A chain is not cut in two: nothing in a program could mend that.
+  while (submitted < count || (first != nullptr && submitted < most)) {
     Request* const request = Consume();
     ++submitted;
     if (request == nullptr) continue;
@@ -769,7 +771,7 @@ int Ring::WaitForCompletions(unsigned count, Wait& wait) {
     const std::int64_t now = Now();
     if (wait.deadline.has_value() && *wait.deadline <= now) return -ETIME;
     // What was put off by choice is not any more: nothing else happens.
-    bool put_off = false;
+    bool put_off = !overflow_.empty();
     for (Request* const request : requests_) {
       if (CanProgress(*request, now)) {
         request->skipped = kPatience;
