@@ -137,8 +137,13 @@ std::uint32_t Request::TakeEvents() noexcept {
   return std::exchange(events_, 0);
 }
 
+void Request::Retry() noexcept {
+  ready = true;
+  ring_.WakeWaiter();
+}
+
 bool Request::Post(std::int32_t result, std::uint32_t flags) {
-  return ring_.PostOrKeep(owner.user_data, result, flags | IORING_CQE_F_MORE);
+  return ring_.PostIfRoom(owner.user_data, result, flags | IORING_CQE_F_MORE);
 }
 
 std::size_t Request::Shorten(std::size_t size) {

@@ -60,9 +60,12 @@ class Request {
   // Events that have come since the last call, as edges; 0 at first.
   std::uint32_t TakeEvents() noexcept;
 
-  // Posts a completion that others follow: IORING_CQE_F_MORE is added. False if
-  // there was no room in the queue, so that the kernel ends the multishot (the
-  // completion itself is kept back, not lost).
+  // To be tried again soon, because of something that happened elsewhere.
+  void Retry() noexcept;
+
+  // Posts a completion that others follow: IORING_CQE_F_MORE is added. False,
+  // with nothing posted, if there is no room in the queue: the kernel then
+  // makes it the last one of the multishot, which is kept back until there is.
   bool Post(std::int32_t result, std::uint32_t flags);
 
   // The completion that Try() is done with is a result which a notification
@@ -73,7 +76,8 @@ class Request {
   // How much of a transfer of `size` bytes is made in one go: less by choice,
   // but not nothing.
   std::size_t Shorten(std::size_t size);
-  // Whether a multishot ends by choice after a completion.
+  // Whether a multishot ends by choice with a completion, which then is not to
+  // be posted as one that others follow.
   bool EndsByChoice();
 
   bool has_flag(unsigned flag) const noexcept {

@@ -332,8 +332,6 @@ bool Ring::WriteCompletion(const Overflow& completion) {
 bool Ring::PostOrKeep(std::uint64_t user_data, std::int32_t result,
                       std::uint32_t flags) {
   if (closed_) return true;
-  ++posted_;
-  for (Request* const request : requests_) request->ready |= request->counts;
   const Overflow completion = {user_data, result, flags, {}};
   // In order: behind those that wait already.
   const bool posted = overflow_.empty() && WriteCompletion(completion);
@@ -341,13 +339,29 @@ bool Ring::PostOrKeep(std::uint64_t user_data, std::int32_t result,
     overflow_.push_back(completion);
     SetFlag(IORING_SQ_CQ_OVERFLOW, true);
   }
+  Posted();
+  return posted;
+}
+
+bool Ring::PostIfRoom(std::uint64_t user_data, std::int32_t result,
+                      std::uint32_t flags) {
+  if (closed_) return true;
+  if (!overflow_.empty() || !WriteCompletion({user_data, result, flags, {}})) {
+    return false;
+  }
+  Posted();
+  return true;
+}
+
+void Ring::Posted() {
+  ++posted_;
+  for (Request* const request : requests_) request->ready |= request->counts;
   if (eventfd_.valid() &&
       (LoadWord(kCqFlags) & IORING_CQ_EVENTFD_DISABLED) == 0) {
     const std::uint64_t one = 1;
     (void)!::write(eventfd_.fd(), &one, sizeof(one));
   }
   WakeWaiter();
-  return posted;
 }
 
 bool Ring::PostForeign(std::uint64_t user_data, std::int32_t result,
@@ -586,11 +600,15 @@ void Ring::ArmLinkTimeout(Request& request) {
   timeout->ready = false;
 }
 
+void Ring::Fail(Request& request, std::int32_t error) {
+  const Attempt attempt = request.op->Cancelled(request, error);
+  Complete(request, attempt.result, attempt.flags);
+}
+
 void Ring::Try(Request& request) {
   request.ready = false;
   if (request.cancelled != 0) {
-    request.op->Cancelled(request);
-    Complete(request, request.cancelled, 0);
+    Fail(request, request.cancelled);
     return;
   }
   if (request.stage == Request::Stage::kNotifying) {
@@ -603,8 +621,7 @@ void Ring::Try(Request& request) {
         choices().Choose(ChoicePoint::kError,
                          static_cast<unsigned>(1 + request.type.errors.size()));
     if (choice != 0) {
-      request.op->Cancelled(request);
-      Complete(request, -request.type.errors[choice - 1], 0);
+      Fail(request, -request.type.errors[choice - 1]);
       return;
     }
   }
@@ -615,8 +632,7 @@ void Ring::Try(Request& request) {
   }
   const bool running = request.stage == Request::Stage::kRunning;
   if (request.interrupted) {
-    request.op->Cancelled(request);
-    Complete(request, running ? -EINTR : -ECANCELED, 0);
+    Fail(request, running ? -EINTR : -ECANCELED);
     return;
   }
   // A worker that sleeps can be interrupted.

@@ -59,6 +59,8 @@ class Ring {
   // are tried again.
   std::uint32_t completions() const noexcept { return posted_; }
   bool disabled() const noexcept { return disabled_; }
+  // The file that is mapped, by a descriptor of the simulator's.
+  int memory_fd() const noexcept { return memory_; }
 
   // For the system calls.
 
@@ -127,6 +129,8 @@ class Ring {
   void ArmLinkTimeout(Request& request);
   // Tries it, and completes it or lets it wait.
   void Try(Request& request);
+  // Completes it with an error that is not its own.
+  void Fail(Request& request, std::int32_t error);
   void Arm(Request& request);
   void Forget(Request& request) noexcept;
 
@@ -136,6 +140,10 @@ class Ring {
   void CancelLinks(Request* links, std::int32_t first_error);
   bool PostOrKeep(std::uint64_t user_data, std::int32_t result,
                   std::uint32_t flags);
+  // False, with nothing posted, if there is no room.
+  bool PostIfRoom(std::uint64_t user_data, std::int32_t result,
+                  std::uint32_t flags);
+  void Posted();
   bool WriteCompletion(const Overflow& completion);
   void FlushOverflow(bool forced);
   void CloseSlots();
