@@ -239,6 +239,13 @@ bool Ring::Covers(const void* address) const noexcept {
   });
 }
 
+void* Ring::FindPart(::off_t offset) const noexcept {
+  for (const Part& part : parts_) {
+    if (part.offset == offset) return part.address;
+  }
+  return nullptr;
+}
+
 std::byte* Ring::Memory(::off_t offset) noexcept {
   const bool queues = offset == static_cast<::off_t>(IORING_OFF_SQ_RING);
   if (std::byte* const mapped = queues ? rings_ : entries_) return mapped;
@@ -332,8 +339,6 @@ bool Ring::WriteCompletion(const Overflow& completion) {
 bool Ring::PostOrKeep(std::uint64_t user_data, std::int32_t result,
                       std::uint32_t flags) {
   if (closed_) return true;
-  ++posted_;
-  for (Request* const request : requests_) request->ready |= request->counts;
   const Overflow completion = {user_data, result, flags, {}};
   // In order: behind those that wait already.
   const bool posted = overflow_.empty() && WriteCompletion(completion);
@@ -341,13 +346,29 @@ bool Ring::PostOrKeep(std::uint64_t user_data, std::int32_t result,
     overflow_.push_back(completion);
     SetFlag(IORING_SQ_CQ_OVERFLOW, true);
   }
+  Posted();
+  return posted;
+}
+
+bool Ring::PostIfRoom(std::uint64_t user_data, std::int32_t result,
+                      std::uint32_t flags) {
+  if (closed_) return true;
+  if (!overflow_.empty() || !WriteCompletion({user_data, result, flags, {}})) {
+    return false;
+  }
+  Posted();
+  return true;
+}
+
+void Ring::Posted() {
+  ++posted_;
+  for (Request* const request : requests_) request->ready |= request->counts;
   if (eventfd_.valid() &&
       (LoadWord(kCqFlags) & IORING_CQ_EVENTFD_DISABLED) == 0) {
     const std::uint64_t one = 1;
     (void)!::write(eventfd_.fd(), &one, sizeof(one));
   }
   WakeWaiter();
-  return posted;
 }
 
 bool Ring::PostForeign(std::uint64_t user_data, std::int32_t result,
@@ -412,8 +433,9 @@ void Ring::Complete(Request& request, std::int32_t result,
 
 void Ring::FinishNotification(Request& request) {
   const std::uint64_t user_data = request.owner.user_data;
+  const std::int32_t notification = request.notification();
   Forget(request);
-  PostOrKeep(user_data, 0, IORING_CQE_F_NOTIF);
+  PostOrKeep(user_data, notification, IORING_CQE_F_NOTIF);
 }
 
 void Ring::CancelLinks(Request* links, std::int32_t first_error) {
@@ -423,12 +445,14 @@ void Ring::CancelLinks(Request* links, std::int32_t first_error) {
     const std::int32_t error =
         request->refused != 0 ? request->refused : first_error;
     const std::uint64_t user_data = request->owner.user_data;
-    const bool zero_copy = request->type.opcode == IORING_OP_SEND_ZC ||
-                           request->type.opcode == IORING_OP_SENDMSG_ZC;
+    const bool notifies = request->notifies();
+    const bool announced = notifies && request->refused != 0;
+    const std::int32_t notification = request->notification();
     Forget(*request);
-    PostOrKeep(user_data, error, 0);
-    if (zero_copy && choices().Happens(ChoicePoint::kStrayNotification)) {
-      PostOrKeep(user_data, 0, IORING_CQE_F_NOTIF);
+    PostOrKeep(user_data, error, announced ? IORING_CQE_F_MORE : 0);
+    if (announced ||
+        (notifies && choices().Happens(ChoicePoint::kStrayNotification))) {
+      PostOrKeep(user_data, notification, IORING_CQE_F_NOTIF);
     }
   }
 }
@@ -554,7 +578,7 @@ void Ring::Issue(Request& request) {
   requests_.push_back(&request);
   request.stage = Request::Stage::kArmed;
   if (const int error = request.Resolve()) {
-    Complete(request, error, 0);
+    Fail(request, error);
     return;
   }
   Request* const next = request.next_link;
@@ -586,11 +610,15 @@ void Ring::ArmLinkTimeout(Request& request) {
   timeout->ready = false;
 }
 
+void Ring::Fail(Request& request, std::int32_t error) {
+  const Attempt attempt = request.op->Cancelled(request, error);
+  Complete(request, attempt.result, attempt.flags);
+}
+
 void Ring::Try(Request& request) {
   request.ready = false;
   if (request.cancelled != 0) {
-    request.op->Cancelled(request);
-    Complete(request, request.cancelled, 0);
+    Fail(request, request.cancelled);
     return;
   }
   if (request.stage == Request::Stage::kNotifying) {
@@ -603,8 +631,7 @@ void Ring::Try(Request& request) {
         choices().Choose(ChoicePoint::kError,
                          static_cast<unsigned>(1 + request.type.errors.size()));
     if (choice != 0) {
-      request.op->Cancelled(request);
-      Complete(request, -request.type.errors[choice - 1], 0);
+      Fail(request, -request.type.errors[choice - 1]);
       return;
     }
   }
@@ -615,8 +642,7 @@ void Ring::Try(Request& request) {
   }
   const bool running = request.stage == Request::Stage::kRunning;
   if (request.interrupted) {
-    request.op->Cancelled(request);
-    Complete(request, running ? -EINTR : -ECANCELED, 0);
+    Fail(request, running ? -EINTR : -ECANCELED);
     return;
   }
   // A worker that sleeps can be interrupted.
