@@ -71,6 +71,7 @@ int Request::Resolve() {
         ring_.files().Find(static_cast<std::uint32_t>(sqe().fd));
     if (file == nullptr) return type.file == FileUse::kOptional ? 0 : -EBADF;
     file_ = File::Borrow(file->fd());
+    registered_ = ring_.files().Share(static_cast<std::uint32_t>(sqe().fd));
     return 0;
   }
   // What is not open is found out by trying.

@@ -331,6 +331,13 @@ bool Ring::Covers(const void* address) const noexcept {
   });
 }
 
+void* Ring::FindPart(::off_t offset) const noexcept {
+  for (const Part& part : parts_) {
+    if (part.offset == offset) return part.address;
+  }
+  return nullptr;
+}
+
 std::byte* Ring::Memory(::off_t offset) noexcept {
   const bool queues = offset == static_cast<::off_t>(IORING_OFF_SQ_RING);
   if (std::byte* const mapped = queues ? rings_ : entries_) return mapped;
@@ -518,8 +525,9 @@ void Ring::Complete(Request& request, std::int32_t result,
 
 void Ring::FinishNotification(Request& request) {
   const std::uint64_t user_data = request.owner.user_data;
+  const std::int32_t notification = request.notification();
   Forget(request);
-  PostOrKeep(user_data, 0, IORING_CQE_F_NOTIF);
+  PostOrKeep(user_data, notification, IORING_CQE_F_NOTIF);
 }
 
 void Ring::CancelLinks(Request* links, std::int32_t first_error) {
@@ -529,12 +537,14 @@ void Ring::CancelLinks(Request* links, std::int32_t first_error) {
     const std::int32_t error =
         request->refused != 0 ? request->refused : first_error;
     const std::uint64_t user_data = request->owner.user_data;
-    const bool zero_copy = request->type.opcode == IORING_OP_SEND_ZC ||
-                           request->type.opcode == IORING_OP_SENDMSG_ZC;
+    const bool notifies = request->notifies();
+    const bool announced = notifies && request->refused != 0;
+    const std::int32_t notification = request->notification();
     Forget(*request);
-    PostOrKeep(user_data, error, 0);
-    if (zero_copy && choices().Happens(ChoicePoint::kStrayNotification)) {
-      PostOrKeep(user_data, 0, IORING_CQE_F_NOTIF);
+    PostOrKeep(user_data, error, announced ? IORING_CQE_F_MORE : 0);
+    if (announced ||
+        (notifies && choices().Happens(ChoicePoint::kStrayNotification))) {
+      PostOrKeep(user_data, notification, IORING_CQE_F_NOTIF);
     }
   }
 }
@@ -660,7 +670,7 @@ void Ring::Issue(Request& request) {
   requests_.push_back(&request);
   request.stage = Request::Stage::kArmed;
   if (const int error = request.Resolve()) {
-    Complete(request, error, 0);
+    Fail(request, error);
     return;
   }
   Request* const next = request.next_link;

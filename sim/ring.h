@@ -76,6 +76,8 @@ class Ring {
   // Whether [address, address + length) was some part of it.
   bool Unmap(void* address, std::size_t length) noexcept;
   bool Covers(const void* address) const noexcept;
+  // Where the program has mapped what begins at `offset`; null if nowhere.
+  void* FindPart(::off_t offset) const noexcept;
 
   // One io_uring_enter(2), but for finding the ring. Releases the kernel's lock
   // while it blocks.
