@@ -111,6 +111,12 @@ class Ring {
   };
   struct Wait;
 
+  // A memfd for the queues as they are sized: 0 or -errno. `fd` becomes it, if
+  // that is a descriptor.
+  int MakeMemory(int fd);
+  // Describes the queues.
+  void WriteSizes();
+  void Describe(io_uring_params& params) const noexcept;
   // Ring memory, as the program sees it if it has mapped it.
   std::byte* Memory(::off_t offset) noexcept;
   std::uint32_t& Word(std::uint32_t offset) noexcept;
@@ -164,14 +170,15 @@ class Ring {
   int SyncCancel(const void* argument, unsigned count);
   int Probe(void* argument, unsigned count);
   int SetClock(const void* argument);
+  int Resize(void* argument, unsigned count);
 
   Kernel& kernel_;
   FileTable files_{*this};
   BufferTable buffers_{*this};
   BufferGroups groups_{*this};
   const std::uint32_t setup_flags_;
-  const std::uint32_t sq_entries_;
-  const std::uint32_t cq_entries_;
+  std::uint32_t sq_entries_;
+  std::uint32_t cq_entries_;
   const std::size_t entry_bytes_;
   const std::size_t completion_bytes_;
   std::size_t array_offset_ = 0;
