@@ -123,8 +123,15 @@ int Ring::Open(io_uring_params& params) {
   rings_size_ = array_offset_ + sq_entries_ * sizeof(std::uint32_t);
   const std::size_t entries_size = sq_entries_ * entry_bytes_;
 
-  const int fd = ::memfd_create("[io_uring]", MFD_CLOEXEC);
+  int fd = ::memfd_create("[io_uring]", MFD_CLOEXEC);
   if (fd < 0) return -errno;
+  if (kernel_.first_ring() > 0) {
+    const int low =
+        std::exchange(fd, ::fcntl(fd, F_DUPFD_CLOEXEC, kernel_.first_ring()));
+    const int error = errno;
+    ::close(low);
+    if (fd < 0) return -error;
+  }
   File file = File::Duplicate(fd);
   struct stat status = {};
   if (!file.valid() ||
