@@ -124,8 +124,15 @@ int Ring::MakeMemory(int fd) {
   rings_size_ = array_offset_ + sq_entries_ * sizeof(std::uint32_t);
   const std::size_t size =
       IORING_OFF_SQES + RoundUp(sq_entries_ * entry_bytes_, kPage);
-  const int made = ::memfd_create("[io_uring]", MFD_CLOEXEC);
+  int made = ::memfd_create("[io_uring]", MFD_CLOEXEC);
   if (made < 0) return -errno;
+  if (kernel_.first_ring() > 0) {
+    const int low = std::exchange(
+        made, ::fcntl(made, F_DUPFD_CLOEXEC, kernel_.first_ring()));
+    const int error = errno;
+    RealCall(SYS_close, low);
+    if (made < 0) return -error;
+  }
   File memory = File::Duplicate(made);
   struct stat status = {};
   if (!memory.valid() || ::ftruncate(made, static_cast<::off_t>(size)) != 0 ||
