@@ -276,6 +276,9 @@ class Filter {
   void IfEqual(std::uint32_t value, unsigned skipped) {
     Add(BPF_JMP | BPF_JEQ | BPF_K, value, 0, skipped);
   }
+  void UnlessEqual(std::uint32_t value, unsigned skipped) {
+    Add(BPF_JMP | BPF_JEQ | BPF_K, value, skipped, 0);
+  }
   void IfNotBelow(std::uint32_t value, unsigned skipped) {
     Add(BPF_JMP | BPF_JGE | BPF_K, value, 0, skipped);
   }
@@ -329,8 +332,7 @@ void InstallFilter(std::uint32_t first_ring, std::uint32_t window) {
   static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
   Filter filter;
   filter.LoadWord(offsetof(seccomp_data, arch));
-  filter.IfEqual(kArchitecture, 1);
-  filter.IfNone(0, 1);  // always
+  filter.UnlessEqual(kArchitecture, 1);
   filter.Return(SECCOMP_RET_ALLOW);
   filter.LoadWord(offsetof(seccomp_data, nr));
   for (const unsigned number :

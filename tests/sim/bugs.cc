@@ -386,11 +386,11 @@ void FreeWhenSubmitFails() {
   char* const buffer = Allocate();
   ::io_uring_prep_read(ring.Entry(1), pipe.in, buffer, kSize, 0);
   const bool submitted = ::io_uring_submit(ring.get()) == 1;
-  // It is still queued, for the next submit.
-  if (!submitted) Free(buffer);
   pipe.Put();
+  if (submitted) ring.Wait();
+  Free(buffer);
+  // Otherwise it is still queued, for the next submit.
   ring.Nop();
-  if (submitted) Free(buffer);
 }
 
 __attribute__((noinline)) void PrepareVectors(Ring& ring, int fd,
