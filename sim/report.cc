@@ -185,9 +185,8 @@ void PrintFrames(const Stack& stack) noexcept {
 
 // Whether a frame is the simulator's, the sanitizer's, or the allocator's.
 bool IsOurs(const char* frame) noexcept {
-  for (const char* const name :
-       {"escrow::sim::", "__sanitizer", "__asan", " free", " realloc",
-        " operator delete"}) {
+  for (const char* const name : {"escrow::sim::", "__sanitizer", "__asan",
+                                 " free", " realloc", " operator delete"}) {
     if (std::strstr(frame, name) != nullptr) return true;
   }
   return false;
