@@ -165,12 +165,10 @@ class Ring {
   std::uint32_t Available() noexcept;
 
   // Progress.
-  void TakeEvents(int timeout_ms);
   bool CanProgress(Request& request, std::int64_t now) const noexcept;
   std::optional<std::int64_t> NextTime() const noexcept;
   int WaitForCompletions(unsigned count, Wait& wait);
   void WakeWaiter() noexcept;
-  int EpollFd();
 
   int CheckIssuer() const noexcept;
   int RegisterEventfd(const void* argument, unsigned count, bool async);
@@ -196,8 +194,8 @@ class Ring {
   };
   std::vector<KeptEntry> kept_entries_;
   Owner owner_ = {.name = "ring"};
-  int fd_ = -1;      // the program's
-  int memory_ = -1;  // the same file, the simulator's
+  int fd_ = -1;  // the program's
+  File memory_;  // the same file, maybe under another number
   ::dev_t device_ = 0;
   ::ino_t inode_ = 0;
   std::vector<Part> parts_;
@@ -220,8 +218,6 @@ class Ring {
   unsigned interrupted_ = 0;  // waits by choice, in a row
   unsigned flushes_put_off_ = 0;
   bool reading_late_ = false;  // the SQPOLL thread
-  int epoll_ = -1;
-  int wake_ = -1;
   File eventfd_;
   bool eventfd_async_ = false;
   unsigned waiting_ = 0;
