@@ -554,24 +554,31 @@ void Ring::Forget(Request& request) noexcept {
 
 // Submission.
 
+std::uint32_t Ring::EntryIndex(std::uint32_t at) noexcept {
+  const std::uint32_t index = at & (sq_entries_ - 1);
+  if (has(IORING_SETUP_NO_SQARRAY)) return index;
+  return __atomic_load_n(reinterpret_cast<std::uint32_t*>(
+                             Memory(IORING_OFF_SQ_RING) + array_offset_) +
+                             index,
+                         __ATOMIC_RELAXED);
+}
+std::uint32_t Ring::QueueHead() noexcept { return LoadWord(kSqHead); }
+std::uint32_t Ring::QueueTail() noexcept { return LoadWord(kSqTail); }
+
 Request* Ring::Consume() {
   const std::uint32_t head = LoadWord(kSqHead);
   if (head == LoadWord(kSqTail)) return nullptr;
-  std::uint32_t index = head & (sq_entries_ - 1);
-  if (!has(IORING_SETUP_NO_SQARRAY)) {
-    index = __atomic_load_n(reinterpret_cast<std::uint32_t*>(
-                                Memory(IORING_OFF_SQ_RING) + array_offset_) +
-                                index,
-                            __ATOMIC_RELAXED);
-  }
+  const std::uint32_t index = EntryIndex(head);
   if (index >= sq_entries_) {
     StoreWord(kSqDropped, LoadWord(kSqDropped) + 1);
     StoreWord(kSqHead, head + 1);
     return nullptr;
   }
   const auto* const entry = reinterpret_cast<const io_uring_sqe*>(Entry(index));
+  CheckUserData(*entry);
   auto request =
       std::make_unique<Request>(*this, entry, entry_bytes_, sequence_++);
+  KeepEntry(index);
   StoreWord(kSqHead, head + 1);
   request->refused = request->Prepare();
   return request.release();
@@ -902,6 +909,7 @@ int Ring::CheckIssuer() const noexcept {
 int Ring::Enter(unsigned to_submit, unsigned min_complete, unsigned flags,
                 const void* argument, std::size_t size) {
   if (disabled_) return -EBADFD;
+  CheckEntries();
   const bool events = (flags & IORING_ENTER_GETEVENTS) != 0;
   int result = 0;
   if (has(IORING_SETUP_SQPOLL)) {

@@ -123,6 +123,17 @@ class Ring {
 
   // Submission.
   int Submit(unsigned count);
+  // The entries that the program has queued, [head, tail): where each is.
+  std::uint32_t QueueHead() noexcept;
+  std::uint32_t QueueTail() noexcept;
+  std::uint32_t EntryIndex(std::uint32_t at) noexcept;
+
+  // As Checks ask for: of one that is about to be consumed, of one that has
+  // just been, and of all that were.
+  void CheckUserData(const io_uring_sqe& entry);
+  void KeepEntry(std::uint32_t index);
+  void CheckEntries();
+
   // Consumes one entry; false if there is none.
   Request* Consume();
   // A chain whose members all have been consumed.
@@ -177,6 +188,11 @@ class Ring {
   const std::size_t completion_bytes_;
   std::size_t array_offset_ = 0;
   std::size_t rings_size_ = 0;
+  struct KeptEntry {
+    bool kept = false;
+    std::uint64_t sum = 0;
+  };
+  std::vector<KeptEntry> kept_entries_;
   Owner owner_ = {.name = "ring"};
   int fd_ = -1;  // the program's
   File memory_;  // the same file, maybe under another number
