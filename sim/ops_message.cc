@@ -381,8 +381,8 @@ class Recv final : public Receive {
     const bool bundle = has(IORING_RECVSEND_BUNDLE);
     const std::size_t enough =
         bundle ? std::max<std::size_t>(Pending(request.fd(), kind), 1) : 0;
-    const int error = request.ring().groups().Select(request.sqe().buf_group,
-                                                     most_, enough, &selection_);
+    const int error = request.ring().groups().Select(
+        request.sqe().buf_group, most_, enough, &selection_);
     if (error == 0) vectors_ = selection_.vectors;
     return error;
   }

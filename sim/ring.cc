@@ -541,7 +541,7 @@ void Ring::CancelLinks(Request* links, std::int32_t first_error) {
     Forget(*request);
     PostOrKeep(user_data, error, announced ? IORING_CQE_F_MORE : 0);
     if (announced ||
-        (notifies && choices().Happens(ChoicePoint::kStrayNotification))) {
+        (notifies && !choices().Happens(ChoicePoint::kStrayNotification))) {
       PostOrKeep(user_data, notification, IORING_CQE_F_NOTIF);
     }
   }
