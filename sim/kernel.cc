@@ -1,0 +1,448 @@
+#include "escrow/sim/kernel.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "escrow/sim/choices.h"
+#include "escrow/sim/kernel_state.h"
+#include "escrow/sim/ledger.h"
+#include "escrow/sim/memory.h"
+#include "escrow/sim/real_call.h"
+#include "escrow/sim/ring.h"
+
+namespace escrow::sim {
+namespace {
+
+constexpr std::uint32_t kMaxEntries = 32768;
+constexpr std::uint32_t kMaxCompletionEntries = 2 * kMaxEntries;
+constexpr std::int64_t kNanoseconds = 1'000'000'000;
+
+constexpr std::uint32_t kKnownFlags =
+    IORING_SETUP_SQPOLL | IORING_SETUP_SQ_AFF | IORING_SETUP_CQSIZE |
+    IORING_SETUP_CLAMP | IORING_SETUP_ATTACH_WQ | IORING_SETUP_R_DISABLED |
+    IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN |
+    IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SQE128 | IORING_SETUP_CQE32 |
+    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+    IORING_SETUP_NO_MMAP | IORING_SETUP_REGISTERED_FD_ONLY |
+    IORING_SETUP_NO_SQARRAY | IORING_SETUP_CQE_MIXED;
+
+std::uint32_t RoundUp(std::uint32_t count) noexcept {
+  std::uint32_t power = 1;
+  while (power < count) power *= 2;
+  return power;
+}
+
+// Whether the kernel takes these together.
+bool Consistent(std::uint32_t flags) noexcept {
+  const auto has = [flags](std::uint32_t flag) { return (flags & flag) != 0; };
+  constexpr std::uint32_t kTaskRun =
+      IORING_SETUP_COOP_TASKRUN | IORING_SETUP_DEFER_TASKRUN;
+  if (has(IORING_SETUP_SQPOLL) && has(kTaskRun | IORING_SETUP_TASKRUN_FLAG)) {
+    return false;
+  }
+  if (has(IORING_SETUP_TASKRUN_FLAG) && !has(kTaskRun)) return false;
+  if (has(IORING_SETUP_DEFER_TASKRUN) && !has(IORING_SETUP_SINGLE_ISSUER)) {
+    return false;
+  }
+  if (has(IORING_SETUP_SQ_AFF) && !has(IORING_SETUP_SQPOLL)) return false;
+  if (has(IORING_SETUP_REGISTERED_FD_ONLY) && !has(IORING_SETUP_NO_MMAP)) {
+    return false;
+  }
+  return !has(IORING_SETUP_CQE32) || !has(IORING_SETUP_CQE_MIXED);
+}
+
+// What a system call of the program's is inside of.
+class Call {
+ public:
+  Call() : lock_(Kernel::Get().mutex()) {}
+
+ private:
+  Inside inside_;
+  std::lock_guard<std::mutex> lock_;
+};
+
+}  // namespace
+
+long ThreadId() noexcept { return ::syscall(SYS_gettid); }
+
+int ChooseSizes(unsigned entries, io_uring_params& params) noexcept {
+  const bool clamp = (params.flags & IORING_SETUP_CLAMP) != 0;
+  const auto choose = [clamp](std::uint32_t asked, std::uint32_t most,
+                              std::uint32_t* size) {
+    if (asked == 0 || (asked > most && !clamp)) return false;
+    *size = RoundUp(std::min(asked, most));
+    return true;
+  };
+  if (!choose(entries, kMaxEntries, &params.sq_entries)) return -EINVAL;
+  if ((params.flags & IORING_SETUP_CQSIZE) == 0) {
+    params.cq_entries = 2 * params.sq_entries;
+    return 0;
+  }
+  const bool fits =
+      choose(params.cq_entries, kMaxCompletionEntries, &params.cq_entries) &&
+      params.cq_entries >= params.sq_entries;
+  return fits ? 0 : -EINVAL;
+}
+
+// Rings.
+
+// A child process has none of the rings, nor what is in flight on them: what
+// is shared with its parent must stay as it is.
+Kernel::Kernel() {
+  // The ledger's handlers first, for it is locked after the kernel.
+  (void)Holds(Owner());
+  ::pthread_atfork([] { Get().mutex_.lock(); }, [] { Get().mutex_.unlock(); },
+                   [] {
+                     Get().Forget();
+                     Get().mutex_.unlock();
+                   });
+}
+
+void Kernel::Forget() noexcept {
+  const Inside inside;
+  poller_.Renew();
+  for (auto* const rings : {&rings_, &closed_}) {
+    (void)new std::vector<std::shared_ptr<Ring>>(std::move(*rings));
+    rings->clear();
+  }
+  for (auto& of_thread : registered_) (void)of_thread.release();
+  registered_.clear();
+  options_.choices.KeepIn({});
+}
+
+Kernel& Kernel::Get() noexcept {
+  static auto& kernel = *new Kernel;
+  return kernel;
+}
+
+void Kernel::Reset(Options options) {
+  if (!rings_.empty()) {
+    std::fputs("escrow sim: Reset() while there are rings\n", stderr);
+    std::abort();
+  }
+  closed_.clear();
+  options_ = std::move(options);
+  passed_ = 0;
+}
+
+void Kernel::Add(std::shared_ptr<Ring> ring) {
+  // A number that is given out anew was closed without our knowing.
+  for (std::size_t i = rings_.size(); i-- > 0;) {
+    if (rings_[i]->fd() == ring->fd() && ring->fd() >= 0) Close(rings_[i]);
+  }
+  rings_.push_back(std::move(ring));
+}
+
+std::shared_ptr<Ring> Kernel::Find(int fd) noexcept {
+  for (const std::shared_ptr<Ring>& ring : rings_) {
+    if (ring->fd() == fd) return ring;
+  }
+  // A duplicate, maybe.
+  struct stat status = {};
+  if (rings_.empty() || ::fstat(fd, &status) != 0) return nullptr;
+  for (const std::shared_ptr<Ring>& ring : rings_) {
+    if (ring->Is(status.st_dev, status.st_ino)) return ring;
+  }
+  return nullptr;
+}
+
+std::shared_ptr<Ring> Kernel::FindMapped(const void* address) noexcept {
+  for (const std::shared_ptr<Ring>& ring : rings_) {
+    if (ring->Covers(address)) return ring;
+  }
+  return nullptr;
+}
+
+void Kernel::Close(std::shared_ptr<Ring> ring) {
+  ring->Close();
+  std::erase(rings_, ring);
+  for (const auto& of_thread : registered_) {
+    for (std::shared_ptr<Ring>& registered : of_thread->rings) {
+      if (registered == ring) registered = nullptr;
+    }
+  }
+  if (ring->busy()) closed_.push_back(ring);
+}
+
+void Kernel::ProgressClosed() {
+  // By index: none is added meanwhile.
+  for (std::size_t i = closed_.size(); i-- > 0;) {
+    closed_[i]->Progress();
+    if (!closed_[i]->busy()) {
+      closed_.erase(closed_.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+  }
+}
+
+// Registered descriptors of rings.
+
+Kernel::Registered& Kernel::OfThread() {
+  const long thread = ThreadId();
+  for (const auto& of_thread : registered_) {
+    if (of_thread->thread == thread) return *of_thread;
+  }
+  registered_.push_back(std::make_unique<Registered>());
+  registered_.back()->thread = thread;
+  return *registered_.back();
+}
+
+std::shared_ptr<Ring> Kernel::FindRegistered(unsigned index) noexcept {
+  if (index >= std::size(Registered().rings)) return nullptr;
+  return OfThread().rings[index];
+}
+
+int Kernel::RegisterRing(const std::shared_ptr<Ring>& ring) {
+  Registered& mine = OfThread();
+  for (std::size_t i = 0; i < std::size(mine.rings); ++i) {
+    if (mine.rings[i] == nullptr) {
+      mine.rings[i] = ring;
+      return static_cast<int>(i);
+    }
+  }
+  return -EBUSY;
+}
+
+int Kernel::RegisterRingFds(void* argument, unsigned count) {
+  Registered& mine = OfThread();
+  auto* const updates = static_cast<io_uring_rsrc_update*>(argument);
+  if (count == 0 || count > std::size(mine.rings)) return -EINVAL;
+  int done = 0;
+  for (unsigned i = 0; i < count; ++i) {
+    io_uring_rsrc_update update;
+    if (!Load(&update, updates + i, sizeof(update))) return -EFAULT;
+    int result = update.resv != 0 ? -EINVAL : 0;
+    const auto ring = Find(static_cast<int>(update.data));
+    if (result == 0 && ring == nullptr) result = -EBADF;
+    if (result == 0 && update.offset == ~0U) {
+      result = RegisterRing(ring);
+      if (result >= 0) {
+        update.offset = static_cast<std::uint32_t>(result);
+        result = 0;
+      }
+    } else if (result == 0) {
+      if (update.offset >= std::size(mine.rings)) {
+        result = -EINVAL;
+      } else if (mine.rings[update.offset] != nullptr) {
+        result = -EBUSY;
+      } else {
+        mine.rings[update.offset] = ring;
+      }
+    }
+    if (result == 0 && !Store(updates + i, &update, sizeof(update))) {
+      mine.rings[update.offset] = nullptr;
+      result = -EFAULT;
+    }
+    if (result != 0) return done > 0 ? done : result;
+    ++done;
+  }
+  return done;
+}
+
+int Kernel::UnregisterRingFds(void* argument, unsigned count) {
+  Registered& mine = OfThread();
+  const auto* const updates =
+      static_cast<const io_uring_rsrc_update*>(argument);
+  if (count == 0 || count > std::size(mine.rings)) return -EINVAL;
+  for (unsigned i = 0; i < count; ++i) {
+    io_uring_rsrc_update update;
+    if (!Load(&update, updates + i, sizeof(update))) return -EFAULT;
+    if (update.resv != 0 || update.data != 0 ||
+        update.offset >= std::size(mine.rings)) {
+      return i > 0 ? static_cast<int>(i) : -EINVAL;
+    }
+    mine.rings[update.offset] = nullptr;
+  }
+  return static_cast<int>(count);
+}
+
+// Time.
+
+std::int64_t Kernel::Now(clockid_t clock) const noexcept {
+  timespec now = {};
+  // Nothing of a virtual run depends on what time it really is.
+  if (!virtual_clock()) ::clock_gettime(clock, &now);
+  return now.tv_sec * kNanoseconds + now.tv_nsec + passed_;
+}
+
+void Kernel::AdvanceTo(std::int64_t now, clockid_t clock) noexcept {
+  passed_ += std::max<std::int64_t>(0, now - Now(clock));
+}
+
+// What is missing.
+
+int Kernel::Unsupported(const char* what, unsigned value) noexcept {
+  for (Asked& asked : unsupported_) {
+    if (asked.what == what && asked.value == value) {
+      ++asked.times;
+      return -EINVAL;
+    }
+  }
+  unsupported_.push_back({what, value, 1});
+  return -EINVAL;
+}
+
+void Kernel::PrintUnsupported() noexcept {
+  for (const Asked& asked : unsupported_) {
+    std::fprintf(stderr,
+                 "escrow sim: not simulated, answered with EINVAL: %s %#x "
+                 "(%llu times)\n",
+                 asked.what, asked.value,
+                 static_cast<unsigned long long>(asked.times));
+  }
+}
+
+// The system calls.
+
+int SysSetup(unsigned entries, io_uring_params* params) noexcept {
+  const Call call;
+  Kernel& kernel = Kernel::Get();
+  io_uring_params asked;
+  if (!Load(&asked, params, sizeof(asked))) return -EFAULT;
+  for (const std::uint32_t reserved : asked.resv) {
+    if (reserved != 0) return -EINVAL;
+  }
+  if ((asked.flags & ~kKnownFlags) != 0) {
+    return kernel.Unsupported("setup flags", asked.flags & ~kKnownFlags);
+  }
+  if (!Consistent(asked.flags)) return -EINVAL;
+  if (const int error = ChooseSizes(entries, asked)) return error;
+  if ((asked.flags & IORING_SETUP_ATTACH_WQ) != 0 &&
+      kernel.Find(static_cast<int>(asked.wq_fd)) == nullptr) {
+    return -EINVAL;
+  }
+  auto ring = std::make_shared<Ring>(kernel, asked.flags, asked.sq_entries,
+                                     asked.cq_entries);
+  const int fd = ring->Open(asked);
+  if (fd < 0) return fd;
+  if (!Store(params, &asked, sizeof(asked))) {
+    ring->Close();
+    return -EFAULT;
+  }
+  kernel.Add(ring);
+  if ((asked.flags & IORING_SETUP_REGISTERED_FD_ONLY) != 0) {
+    return kernel.RegisterRing(ring);
+  }
+  return fd;
+}
+
+int SysEnter(unsigned fd, unsigned to_submit, unsigned min_complete,
+             unsigned flags, const void* arg, std::size_t size) noexcept {
+  const Call call;
+  Kernel& kernel = Kernel::Get();
+  constexpr unsigned kKnown = IORING_ENTER_GETEVENTS | IORING_ENTER_SQ_WAKEUP |
+                              IORING_ENTER_SQ_WAIT | IORING_ENTER_EXT_ARG |
+                              IORING_ENTER_REGISTERED_RING |
+                              IORING_ENTER_ABS_TIMER | IORING_ENTER_NO_IOWAIT;
+  if ((flags & ~kKnown) != 0) {
+    return kernel.Unsupported("enter flags", flags & ~kKnown);
+  }
+  const bool registered = (flags & IORING_ENTER_REGISTERED_RING) != 0;
+  const auto ring = registered ? kernel.FindRegistered(fd)
+                               : kernel.Find(static_cast<int>(fd));
+  if (ring == nullptr) {
+    if (registered) return -EINVAL;
+    return ::fcntl(static_cast<int>(fd), F_GETFD) < 0 ? -EBADF : -EOPNOTSUPP;
+  }
+  kernel.ProgressClosed();
+  return ring->Enter(to_submit, min_complete, flags, arg, size);
+}
+
+int SysRegister(unsigned fd, unsigned opcode, void* arg,
+                unsigned count) noexcept {
+  const Call call;
+  Kernel& kernel = Kernel::Get();
+  const bool registered = (opcode & IORING_REGISTER_USE_REGISTERED_RING) != 0;
+  opcode &= ~static_cast<unsigned>(IORING_REGISTER_USE_REGISTERED_RING);
+  // Calls without a ring.
+  if (fd == ~0U) return kernel.Unsupported("register without a ring", opcode);
+  const auto ring = registered ? kernel.FindRegistered(fd)
+                               : kernel.Find(static_cast<int>(fd));
+  if (ring == nullptr) {
+    if (registered) return -EINVAL;
+    return ::fcntl(static_cast<int>(fd), F_GETFD) < 0 ? -EBADF : -EOPNOTSUPP;
+  }
+  kernel.ProgressClosed();
+  return ring->Register(opcode, arg, count);
+}
+
+int SysClose(int fd) noexcept {
+  const Call call;
+  Kernel& kernel = Kernel::Get();
+  const auto ring = kernel.Find(fd);
+  // Of a duplicate nothing becomes but that it is gone.
+  if (ring != nullptr && ring->fd() == fd) kernel.Close(ring);
+  return static_cast<int>(RealCall(SYS_close, fd));
+}
+
+void* SysMap(void* address, std::size_t length, int protection, int flags,
+             int fd, ::off_t offset) noexcept {
+  const Call call;
+  const auto ring = Kernel::Get().Find(fd);
+  if (ring == nullptr) {
+    errno = EBADF;
+    return MAP_FAILED;
+  }
+  return ring->Map(address, length, protection, flags, offset);
+}
+
+int SysUnmap(void* address, std::size_t length) noexcept {
+  const Call call;
+  if (const auto ring = Kernel::Get().FindMapped(address)) {
+    ring->Unmap(address, length);
+  }
+  return static_cast<int>(RealCall(SYS_munmap, reinterpret_cast<long>(address),
+                                   static_cast<long>(length)));
+}
+
+bool IsRing(int fd) noexcept {
+  const Call call;
+  return Kernel::Get().Find(fd) != nullptr;
+}
+
+bool IsMapped(const void* address) noexcept {
+  const Call call;
+  return Kernel::Get().FindMapped(address) != nullptr;
+}
+
+// For those who run programs.
+
+void Reset(Options options) {
+  const Call call;
+  Kernel::Get().Reset(std::move(options));
+}
+
+void NumberRingsFrom(int first) noexcept {
+  const Call call;
+  Kernel::Get().NumberRingsFrom(first);
+}
+
+void CheckEnd() noexcept {
+  const Call call;
+  Kernel::Get().ProgressClosed();
+}
+
+Schedule MadeChoices() {
+  // Also from a report, which may come from inside.
+  const auto made = Kernel::Get().options().choices.made();
+  return {made.begin(), made.end()};
+}
+
+void PrintUnsupported() noexcept { Kernel::Get().PrintUnsupported(); }
+
+}  // namespace escrow::sim

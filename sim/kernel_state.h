@@ -1,0 +1,97 @@
+#ifndef ESCROW_SIM_KERNEL_STATE_H_
+#define ESCROW_SIM_KERNEL_STATE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <ctime>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "escrow/sim/kernel.h"
+#include "escrow/sim/poller.h"
+#include "escrow/sim/ring.h"
+
+namespace escrow::sim {
+
+// All rings of the process, and what they share.
+class Kernel {
+ public:
+  // Never destroyed: threads may be inside to the very end.
+  static Kernel& Get() noexcept;
+
+  // Held by whoever is inside, but while it blocks.
+  std::mutex& mutex() noexcept { return mutex_; }
+
+  Poller& poller() noexcept { return poller_; }
+
+  Options& options() noexcept { return options_; }
+  void Reset(Options options);
+
+  void NumberRingsFrom(int first) noexcept { first_ring_ = first; }
+  int first_ring() const noexcept { return first_ring_; }
+
+  void Add(std::shared_ptr<Ring> ring);
+  // The ring of a descriptor of the program's; null if it is none. The ring may
+  // go while the lock is released.
+  std::shared_ptr<Ring> Find(int fd) noexcept;
+  // By index, of those that the calling thread has registered.
+  std::shared_ptr<Ring> FindRegistered(unsigned index) noexcept;
+  int RegisterRingFds(void* argument, unsigned count);
+  int UnregisterRingFds(void* argument, unsigned count);
+  // Of IORING_SETUP_REGISTERED_FD_ONLY: an index, or -errno.
+  int RegisterRing(const std::shared_ptr<Ring>& ring);
+  void Close(std::shared_ptr<Ring> ring);
+  std::shared_ptr<Ring> FindMapped(const void* address) noexcept;
+
+  // Lets the requests of closed rings go on, or end.
+  void ProgressClosed();
+
+  // Virtual time, as an offset to the real clocks'.
+  std::int64_t Now(clockid_t clock) const noexcept;
+  bool virtual_clock() const noexcept {
+    return options_.clock == Clock::kVirtual;
+  }
+  void AdvanceTo(std::int64_t now, clockid_t clock) noexcept;
+
+  // Counts what a program asked for in vain, and returns -EINVAL.
+  int Unsupported(const char* what, unsigned value) noexcept;
+  void PrintUnsupported() noexcept;
+
+ private:
+  struct Registered {
+    long thread;
+    std::shared_ptr<Ring> rings[16];
+  };
+  struct Asked {
+    const char* what;
+    unsigned value;
+    std::uint64_t times;
+  };
+
+  Kernel();
+
+  // In a child process.
+  void Forget() noexcept;
+  Registered& OfThread();
+
+  std::mutex mutex_;
+  Poller poller_;
+  Options options_;
+  std::vector<std::shared_ptr<Ring>> rings_;
+  std::vector<std::shared_ptr<Ring>> closed_;
+  std::vector<std::unique_ptr<Registered>> registered_;
+  std::vector<Asked> unsupported_;
+  int first_ring_ = 0;
+  std::int64_t passed_ = 0;  // of virtual time, ns
+};
+
+long ThreadId() noexcept;
+
+// The sizes that `params` asks for, with its flags, of a queue of `entries`, as
+// the kernel rounds them: 0 or -EINVAL.
+int ChooseSizes(unsigned entries, io_uring_params& params) noexcept;
+
+}  // namespace escrow::sim
+
+#endif  // ESCROW_SIM_KERNEL_STATE_H_

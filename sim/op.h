@@ -1,0 +1,91 @@
+#ifndef ESCROW_SIM_OP_H_
+#define ESCROW_SIM_OP_H_
+
+#include <liburing/io_uring.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+// What the simulated kernel does for one opcode.
+
+namespace escrow::sim {
+
+class Request;
+
+// What came of trying.
+struct Attempt {
+  bool done;  // if not, it would have blocked
+  std::int32_t result = 0;
+  std::uint32_t flags = 0;  // IORING_CQE_F_BUFFER and its id, ...
+
+  static Attempt Done(std::int32_t result, std::uint32_t flags = 0) noexcept {
+    return {true, result, flags};
+  }
+  static Attempt Blocked() noexcept { return {false}; }
+};
+
+// One request's work. The simulator makes one for each entry that it consumes.
+class Op {
+ public:
+  Op() = default;
+  Op(const Op&) = delete;
+  Op& operator=(const Op&) = delete;
+  virtual ~Op() = default;
+
+  // When the entry is consumed: refuses what the kernel refuses there, copies
+  // the memory that the kernel copies there, and holds in the ledger what it
+  // uses later. 0 or a negative errno.
+  virtual int Prepare(Request& request) = 0;
+
+  // Executes it as far as is possible without blocking. Called when it is
+  // issued, and again whenever what it said to wait for (Request::WaitFor) may
+  // have happened; a multishot one, until it is done.
+  virtual Attempt Try(Request& request) = 0;
+
+  // Whether the completion queue's next links are cancelled when it ends with
+  // `result`.
+  virtual bool BreaksChain(const Request& request, std::int32_t result) const {
+    (void)request;
+    return result < 0;
+  }
+
+  // Has been cancelled, or failed by choice, with `error`, a negative errno:
+  // undoes what it has begun. What it is completed with then, which is what it
+  // has transferred so far, if it has. What is in the ledger is released
+  // anyway.
+  virtual Attempt Cancelled(Request& request, std::int32_t error) {
+    (void)request;
+    return Attempt::Done(error);
+  }
+};
+
+enum class FileUse : std::uint8_t { kNone, kDescriptor, kOptional };
+
+struct OpType {
+  unsigned opcode;   // IORING_OP_*
+  const char* name;  // "RECV"
+  // Whether sqe->fd is a file that the request works on.
+  FileUse file = FileUse::kNone;
+  // Null for an opcode that is not simulated.
+  std::unique_ptr<Op> (*make)() = nullptr;
+  // Which errors the call may have at any time, as positive numbers: what a
+  // schedule chooses from.
+  std::span<const int> errors;
+  // Whether IOSQE_BUFFER_SELECT is for it.
+  bool selects = false;
+  // Whether it is tried when it is submitted, whatever the schedule says.
+  bool immediate = false;
+};
+
+// Null for an opcode that does not exist or is not simulated.
+const OpType* FindOp(unsigned opcode) noexcept;
+
+template <typename T>
+std::unique_ptr<Op> Make() {
+  return std::make_unique<T>();
+}
+
+}  // namespace escrow::sim
+
+#endif  // ESCROW_SIM_OP_H_

@@ -1,0 +1,230 @@
+#ifndef ESCROW_SIM_RING_H_
+#define ESCROW_SIM_RING_H_
+
+#include <liburing/io_uring.h>
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <ctime>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "escrow/sim/buffer_groups.h"
+#include "escrow/sim/buffer_table.h"
+#include "escrow/sim/choices.h"
+#include "escrow/sim/file_table.h"
+#include "escrow/sim/request.h"
+
+namespace escrow::sim {
+
+class Kernel;
+
+// One simulated ring: its queues, what is in flight on it, and what is
+// registered with it. Guarded by the kernel's lock.
+class Ring {
+ public:
+  Ring(Kernel& kernel, std::uint32_t setup_flags, unsigned entries,
+       unsigned completion_entries);
+  Ring(const Ring&) = delete;
+  Ring& operator=(const Ring&) = delete;
+  ~Ring();
+
+  // For ops.
+
+  FileTable& files() noexcept { return files_; }
+  BufferTable& buffers() noexcept { return buffers_; }
+  BufferGroups& groups() noexcept { return groups_; }
+  Kernel& kernel() const noexcept { return kernel_; }
+  Choices& choices() noexcept;
+  // The clock of IORING_REGISTER_CLOCK, in ns; virtual, if that is chosen.
+  std::int64_t Now() const noexcept;
+  clockid_t clock() const noexcept { return clock_; }
+  std::uint32_t setup_flags() const noexcept { return setup_flags_; }
+  bool has(std::uint32_t setup_flag) const noexcept {
+    return (setup_flags_ & setup_flag) != 0;
+  }
+  // Posts a completion that is no request's: of a message, a tag. False if it
+  // was kept back because the queue is full. Wakes who waits.
+  bool PostForeign(std::uint64_t user_data, std::int32_t result,
+                   std::uint32_t flags);
+  // All requests in flight, oldest first, but for those behind others in a
+  // chain.
+  const std::vector<Request*>& requests() const noexcept { return requests_; }
+  // Has `request` cancelled: 0, -EALREADY if nothing stops it, or -ENOENT if it
+  // is just passing. Its completion comes later.
+  int Cancel(Request& request);
+  // How many completions it has posted; with each one, requests that count them
+  // are tried again.
+  std::uint32_t completions() const noexcept { return posted_; }
+  bool disabled() const noexcept { return disabled_; }
+
+  // For the system calls.
+
+  // Makes the memfd that is mapped, or takes the program's memory; fills
+  // `params` in. The descriptor, or -errno.
+  int Open(io_uring_params& params);
+  int fd() const noexcept { return fd_; }
+  bool Is(::dev_t device, ::ino_t inode) const noexcept {
+    return device == device_ && inode == inode_;
+  }
+  void* Map(void* address, std::size_t length, int protection, int flags,
+            ::off_t offset) noexcept;
+  // Whether [address, address + length) was some part of it.
+  bool Unmap(void* address, std::size_t length) noexcept;
+  bool Covers(const void* address) const noexcept;
+
+  // One io_uring_enter(2), but for finding the ring. Releases the kernel's lock
+  // while it blocks.
+  int Enter(unsigned to_submit, unsigned min_complete, unsigned flags,
+            const void* argument, std::size_t size);
+  int Register(unsigned opcode, void* argument, unsigned count);
+
+  // The program has closed it: what is in flight is cancelled, or goes on.
+  void Close();
+  bool closed() const noexcept { return closed_; }
+  // Whether anything is in flight.
+  bool busy() const noexcept { return !requests_.empty() || drained_ > 0; }
+
+  // Moves everything on that can be moved on without waiting. Of a closed ring:
+  // some of it.
+  void Progress();
+
+ private:
+  friend class Request;
+
+  struct Part {
+    void* address;
+    std::size_t length;
+    ::off_t offset;  // in the memfd
+  };
+  struct Overflow {
+    std::uint64_t user_data;
+    std::int32_t result;
+    std::uint32_t flags;
+    std::uint64_t extra[2];
+  };
+  struct Wait;
+
+  // A memfd for the queues as they are sized: 0 or -errno. `fd` becomes it, if
+  // that is a descriptor.
+  int MakeMemory(int fd);
+  // Describes the queues.
+  void WriteSizes();
+  void Describe(io_uring_params& params) const noexcept;
+  // Ring memory, as the program sees it if it has mapped it.
+  std::byte* Memory(::off_t offset) noexcept;
+  std::uint32_t& Word(std::uint32_t offset) noexcept;
+  std::byte* Entry(std::uint32_t index) noexcept;
+  std::uint32_t LoadWord(std::uint32_t offset) noexcept;
+  void StoreWord(std::uint32_t offset, std::uint32_t value) noexcept;
+  void SetFlag(std::uint32_t flag, bool set) noexcept;
+
+  // Submission.
+  int Submit(unsigned count);
+  // The entries that the program has queued, [head, tail): where each is.
+  std::uint32_t QueueHead() noexcept;
+  std::uint32_t QueueTail() noexcept;
+  std::uint32_t EntryIndex(std::uint32_t at) noexcept;
+
+  // As Checks ask for: of one that is about to be consumed, of one that has
+  // just been, and of all that were.
+  void CheckUserData(const io_uring_sqe& entry);
+  void KeepEntry(std::uint32_t index);
+  void CheckEntries();
+
+  // Consumes one entry; false if there is none.
+  Request* Consume();
+  // A chain whose members all have been consumed.
+  void Start(Request* head);
+  bool MustDrain(const Request& request) const noexcept;
+  void StartDrained();
+  void Issue(Request& request);
+  void ArmLinkTimeout(Request& request);
+  // Tries it, and completes it or lets it wait.
+  void Try(Request& request);
+  // Completes it with an error that is not its own.
+  void Fail(Request& request, std::int32_t error);
+  void Arm(Request& request);
+  void Forget(Request& request) noexcept;
+
+  // Completion.
+  void Complete(Request& request, std::int32_t result, std::uint32_t flags);
+  void FinishNotification(Request& request);
+  void CancelLinks(Request* links, std::int32_t first_error);
+  bool PostOrKeep(std::uint64_t user_data, std::int32_t result,
+                  std::uint32_t flags);
+  // False, with nothing posted, if there is no room.
+  bool PostIfRoom(std::uint64_t user_data, std::int32_t result,
+                  std::uint32_t flags);
+  void Posted();
+  bool WriteCompletion(const Overflow& completion);
+  void FlushOverflow(bool forced);
+  void CloseSlots();
+  std::uint32_t Available() noexcept;
+
+  // Progress.
+  bool CanProgress(Request& request, std::int64_t now) const noexcept;
+  std::optional<std::int64_t> NextTime() const noexcept;
+  int WaitForCompletions(unsigned count, Wait& wait);
+  void WakeWaiter() noexcept;
+
+  int CheckIssuer() const noexcept;
+  int RegisterEventfd(const void* argument, unsigned count, bool async);
+  int SyncCancel(const void* argument, unsigned count);
+  int Probe(void* argument, unsigned count);
+  int SetClock(const void* argument);
+  int Resize(void* argument, unsigned count);
+
+  Kernel& kernel_;
+  FileTable files_{*this};
+  BufferTable buffers_{*this};
+  BufferGroups groups_;
+  const std::uint32_t setup_flags_;
+  std::uint32_t sq_entries_;
+  std::uint32_t cq_entries_;
+  const std::size_t entry_bytes_;
+  const std::size_t completion_bytes_;
+  std::size_t array_offset_ = 0;
+  std::size_t rings_size_ = 0;
+  struct KeptEntry {
+    bool kept = false;
+    std::uint64_t sum = 0;
+  };
+  std::vector<KeptEntry> kept_entries_;
+  Owner owner_ = {.name = "ring"};
+  int fd_ = -1;  // the program's
+  File memory_;  // the same file, maybe under another number
+  ::dev_t device_ = 0;
+  ::ino_t inode_ = 0;
+  std::vector<Part> parts_;
+  std::byte* rings_ = nullptr;    // offset 0
+  std::byte* entries_ = nullptr;  // IORING_OFF_SQES
+  Part own_rings_ = {};
+  Part own_entries_ = {};
+  clockid_t clock_;
+  bool disabled_;
+  bool closed_ = false;
+  long issuer_ = 0;  // the thread, of a ring with IORING_SETUP_SINGLE_ISSUER
+  std::uint32_t sequence_ = 0;
+  std::uint32_t posted_ = 0;
+  std::uint32_t slots_closed_to_ = 0;
+  std::vector<Request*> requests_;
+  std::vector<Request*> drain_queue_;
+  std::size_t drained_ = 0;
+  std::vector<Overflow> overflow_;
+  unsigned refusals_ = 0;     // of submits by choice, in a row
+  unsigned interrupted_ = 0;  // waits by choice, in a row
+  unsigned flushes_put_off_ = 0;
+  bool reading_late_ = false;  // the SQPOLL thread
+  File eventfd_;
+  bool eventfd_async_ = false;
+  unsigned waiting_ = 0;
+  std::uint16_t personality_ = 0;
+  std::uint32_t workers_[2] = {8, 64};  // bounded and unbounded
+};
+
+}  // namespace escrow::sim
+
+#endif  // ESCROW_SIM_RING_H_
