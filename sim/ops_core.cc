@@ -172,7 +172,8 @@ class LinkTimeout final : public Timed {
     if (!Due(request)) return Attempt::Blocked();
     Request* const timed = request.timed;
     if (timed == nullptr) return Attempt::Done(-ENOENT);
-    const int answer = timed->ring().Cancel(*timed);
+    // If it got away once, nothing would end it any more.
+    const int answer = timed->ring().Cancel(*timed, /*certain=*/true);
     if (answer != 0) return Attempt::Done(answer);
     // Those count what they cancel; measured on Linux 6.18.
     const unsigned opcode = timed->type.opcode;

@@ -752,7 +752,7 @@ void Ring::Arm(Request& request) {
   request.Watch(kernel_.poller().fd());
 }
 
-int Ring::Cancel(Request& request) {
+int Ring::Cancel(Request& request, bool certain) {
   if (request.cancelled != 0) return -ENOENT;
   if (request.stage == Request::Stage::kNotifying) return -ENOENT;
   const unsigned how = choices().Choose(ChoicePoint::kCancelRace, 3);
@@ -762,7 +762,10 @@ int Ring::Cancel(Request& request) {
     request.interrupted = true;
     return -EALREADY;
   }
-  if (how == 2 && request.slipped < kPatience) {
+  // Timers that run are always found.
+  const auto time = request.wait_time();
+  certain |= !request.waits_for_file() && time.has_value() && *time > Now();
+  if (how == 2 && !certain && request.slipped < kPatience) {
     // It is just changing hands in the kernel.
     ++request.slipped;
     return -ENOENT;

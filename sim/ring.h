@@ -54,7 +54,7 @@ class Ring {
   const std::vector<Request*>& requests() const noexcept { return requests_; }
   // Has `request` cancelled: 0, -EALREADY if nothing stops it, or -ENOENT if it
   // is just passing. Its completion comes later.
-  int Cancel(Request& request);
+  int Cancel(Request& request, bool certain = false);
   // How many completions it has posted; with each one, requests that count them
   // are tried again.
   std::uint32_t completions() const noexcept { return posted_; }

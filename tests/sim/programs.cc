@@ -689,9 +689,14 @@ void Timeouts() {
         loop.Add([&](Completion) { updated = true; }), &soon,
         reinterpret_cast<std::uint64_t>(keys[2]), 0);
     loop.RunUntil([&] { return updated; });
-    ::io_uring_prep_timeout_remove(loop.Add([](Completion) {}),
-                                   reinterpret_cast<std::uint64_t>(keys[3]), 0);
-    loop.Run();
+    // Whether or not one is still there: until all are gone.
+    while (loop.requests() > 0) {
+      bool removed = false;
+      ::io_uring_prep_timeout_remove(
+          loop.Add([&](Completion) { removed = true; }),
+          reinterpret_cast<std::uint64_t>(keys[3]), 0);
+      loop.RunUntil([&] { return removed; });
+    }
   }
 }
 
@@ -827,12 +832,13 @@ void Messages() {
       if (completion.result > 0) Expect(in->bytes[0] == 'x', "the message");
     }),
                             sockets.fds[0], &in->header, 0);
-    ::io_uring_prep_sendmsg(loop.Add([out](Completion) {}), sockets.fds[1],
-                            &out->header, 0);
-    loop.RunUntil([&] { return loop.requests() <= 1; });
+    ::io_uring_prep_sendmsg(loop.Add([&, out](Completion completion) {
+      // Nothing comes any more for who waits.
+      if (completion.result <= 0) ::shutdown(sockets.fds[1], SHUT_WR);
+    }),
+                            sockets.fds[1], &out->header, 0);
+    loop.Run();
   }
-  // What waits for a message that failed.
-  ::shutdown(sockets.fds[1], SHUT_WR);
 }
 
 struct Program {
