@@ -81,6 +81,8 @@ struct Expected {
   std::size_t offset = 0;  // in the file
   // Whether it ends, whatever else does or does not happen.
   bool ends = true;
+  // Whether it ends when it is cancelled. What waits its turn does not.
+  bool cancellable = true;
 };
 
 class Program;
@@ -281,6 +283,7 @@ class HeldOperation final : public Held {
     program.Examine(program.ring().Wait(std::move(operation_)), expected_);
   }
   void CancelAndWait(Program& program) override {
+    if (!expected_.cancellable) return;
     program.Examine(program.ring().CancelAndWait(std::move(operation_)),
                     expected_);
   }

@@ -84,7 +84,7 @@ void LongChain(Program& program, const Action& action) {
     const auto dropped = std::move(std::get<1>(operations));
   }
   program.Keep(std::move(std::get<0>(operations)));
-  program.Keep(std::move(std::get<5>(operations)));
+  program.Keep(std::move(std::get<5>(operations)), {.cancellable = false});
 }
 
 void PairWithDeadline(Program& program, const Action& action) {

@@ -27,6 +27,7 @@ using ownership::Buffer;
 using ownership::Descriptor;
 
 constexpr Expected kEndless = {.ends = false};
+constexpr Expected kWaitsItsTurn = {.ends = false, .cancellable = false};
 constexpr Expected kEndlessSent = {.bytes = Expected::Bytes::kAsSent,
                                    .ends = false};
 
@@ -150,7 +151,7 @@ void Close(Program& program, const Action& action) {
   if ((action.a & 1) != 0) {
     program.Keep(program.ring().Read(file, program.NewBuffer()), kEndlessSent);
   }
-  program.Keep(program.ring().Close(std::move(file)), kEndless);
+  program.Keep(program.ring().Close(std::move(file)), kWaitsItsTurn);
 }
 
 void Splice(Program& program, const Action& action) {
@@ -245,7 +246,7 @@ void EndSlot(Program& program, const Action& action) {
   if (files.empty()) return;
   std::swap(files[action.a % files.size()], files.back());
   if ((action.b & 1) != 0) {
-    program.Keep(program.ring().Close(std::move(files.back())), kEndless);
+    program.Keep(program.ring().Close(std::move(files.back())), kWaitsItsTurn);
   }
   files.pop_back();
 }

@@ -52,6 +52,7 @@ namespace {
 using Input = std::vector<std::uint8_t>;
 
 constexpr std::size_t kLongestInput = 512;
+constexpr std::size_t kMostKept = 256;  // of changed inputs
 
 Input ReadAll(std::istream& file) {
   return {std::istreambuf_iterator<char>(file), {}};
@@ -195,15 +196,24 @@ int main(int argc, char** argv) {
   random_of_run = &random;
   if (!bounded && seconds > 0) runs = ~std::uint64_t{0};
   const auto start = std::chrono::steady_clock::now();
+  const std::size_t seeds = inputs.size();
   std::uint64_t run = 0;
   while (run < runs) {
     if (seconds > 0 && std::chrono::steady_clock::now() - start >=
                            std::chrono::seconds(seconds)) {
       break;
     }
-    RunOne(Change(inputs, random));
+    Input changed = Change(inputs, random);
+    RunOne(changed);
     ++run;
+    // Changes are changed further: else inputs would stay close to the seeds.
+    if (random.Below(4) != 0) continue;
+    if (inputs.size() < seeds + kMostKept) {
+      inputs.push_back(std::move(changed));
+    } else {
+      inputs[seeds + random.Below(kMostKept)] = std::move(changed);
+    }
   }
-  std::printf("%zu seeds, %llu changed inputs\n", inputs.size(),
+  std::printf("%zu seeds, %llu changed inputs\n", seeds,
               static_cast<unsigned long long>(run));
 }
