@@ -1,12 +1,12 @@
 #ifndef ESCROW_SIM_BUFFER_TABLE_H_
 #define ESCROW_SIM_BUFFER_TABLE_H_
 
+#include <sys/uio.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
-
-#include "escrow/sim/report.h"
 
 namespace escrow::sim {
 
@@ -20,22 +20,30 @@ class BufferTable {
   // Shared with the requests that are on it.
   struct Buffer;
 
-  explicit BufferTable(Ring& ring) noexcept : ring_(ring) {}
+  explicit BufferTable(Ring& ring) noexcept;
   ~BufferTable();
 
   // The register calls, IORING_REGISTER_BUFFERS to _CLONE_BUFFERS: their
   // result, or -errno; -ENOSYS for an opcode of another kind.
   int Register(unsigned opcode, void* argument, unsigned count);
 
-  // For a request on [data, data + size): what it has to keep; null if there is
-  // no such buffer, or that is not inside it (EFAULT).
-  std::shared_ptr<Buffer> Find(unsigned index, const void* data,
-                               std::size_t size) const;
+  // For a request on all of `vectors`: what it has to keep; null if there is no
+  // such buffer, or if not all of them are inside it (EFAULT).
+  std::shared_ptr<Buffer> Find(unsigned index,
+                               const std::vector<iovec>& vectors) const;
 
  private:
+  using Slot = std::shared_ptr<Buffer>;
+
+  int Open(const iovec& memory, std::uint64_t tag, Slot* slot) const;
+  int RegisterAll(std::uint64_t vectors, std::uint64_t tags,
+                  std::uint32_t count);
+  int Update(std::uint32_t offset, std::uint64_t vectors, std::uint64_t tags,
+             std::uint32_t count);
+  int Clone(const void* argument, unsigned count);
+
   Ring& ring_;
-  std::vector<std::shared_ptr<Buffer>> buffers_;
-  bool registered_ = false;
+  std::vector<Slot> buffers_;
 };
 
 }  // namespace escrow::sim

@@ -2,6 +2,7 @@
 #define ESCROW_SIM_FILE_TABLE_H_
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "escrow/sim/file.h"
@@ -13,7 +14,8 @@ class Ring;
 // The registered files of a ring: IORING_REGISTER_FILES and what belongs to it.
 class FileTable {
  public:
-  explicit FileTable(Ring& ring) noexcept : ring_(ring) {}
+  explicit FileTable(Ring& ring) noexcept;
+  ~FileTable();
 
   // The register calls, IORING_REGISTER_FILES to _FILE_ALLOC_RANGE: their
   // result, or -errno; -ENOSYS for an opcode of another kind.
@@ -21,6 +23,13 @@ class FileTable {
 
   // The file in a slot, or null.
   const File* Find(std::uint32_t slot) const noexcept;
+  // For a request on it: what it keeps. The tag is posted when nobody does.
+  std::shared_ptr<const void> Share(std::uint32_t slot) const noexcept;
+
+  // What IORING_REGISTER_FILES_UPDATE does, with arrays of the program's; tags
+  // may be null: how many, or -errno.
+  int Update(std::uint32_t offset, std::uint64_t fds, std::uint64_t tags,
+             std::uint32_t count);
 
   // Puts `file` where an entry's file_index says: slot + 1, or
   // IORING_FILE_INDEX_ALLOC. The result of the completion: 0, or the slot when
@@ -31,16 +40,21 @@ class FileTable {
   int Remove(std::uint32_t slot);
 
  private:
-  struct Slot {
-    File file;
-    std::uint64_t tag = 0;
-  };
+  struct Registered;
+  using Slot = std::shared_ptr<Registered>;
+
+  int Open(std::int32_t fd, std::uint64_t tag, Slot* slot) const;
+  int RegisterAll(std::uint64_t fds, std::uint64_t tags, std::uint32_t count);
+  int SetRange(const void* argument, unsigned count);
+  int FindFree() const noexcept;
 
   Ring& ring_;
   std::vector<Slot> slots_;
   bool registered_ = false;
+  // Where slots are allocated, and where the next one is looked for first.
   std::uint32_t allocate_from_ = 0;
   std::uint32_t allocate_to_ = 0;
+  std::uint32_t allocate_next_ = 0;
 };
 
 }  // namespace escrow::sim

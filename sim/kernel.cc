@@ -80,6 +80,25 @@ class Call {
 
 long ThreadId() noexcept { return ::syscall(SYS_gettid); }
 
+int ChooseSizes(unsigned entries, io_uring_params& params) noexcept {
+  const bool clamp = (params.flags & IORING_SETUP_CLAMP) != 0;
+  const auto choose = [clamp](std::uint32_t asked, std::uint32_t most,
+                              std::uint32_t* size) {
+    if (asked == 0 || (asked > most && !clamp)) return false;
+    *size = RoundUp(std::min(asked, most));
+    return true;
+  };
+  if (!choose(entries, kMaxEntries, &params.sq_entries)) return -EINVAL;
+  if ((params.flags & IORING_SETUP_CQSIZE) == 0) {
+    params.cq_entries = 2 * params.sq_entries;
+    return 0;
+  }
+  const bool fits =
+      choose(params.cq_entries, kMaxCompletionEntries, &params.cq_entries) &&
+      params.cq_entries >= params.sq_entries;
+  return fits ? 0 : -EINVAL;
+}
+
 // Rings.
 
 Kernel& Kernel::Get() noexcept {
@@ -272,24 +291,8 @@ int SysSetup(unsigned entries, io_uring_params* params) noexcept {
   if ((asked.flags & ~kKnownFlags) != 0) {
     return kernel.Unsupported("setup flags", asked.flags & ~kKnownFlags);
   }
-  if (!Consistent(asked.flags) || entries == 0) return -EINVAL;
-  const bool clamp = (asked.flags & IORING_SETUP_CLAMP) != 0;
-  if (entries > kMaxEntries) {
-    if (!clamp) return -EINVAL;
-    entries = kMaxEntries;
-  }
-  asked.sq_entries = RoundUp(entries);
-  if ((asked.flags & IORING_SETUP_CQSIZE) == 0) {
-    asked.cq_entries = 2 * asked.sq_entries;
-  } else {
-    if (asked.cq_entries == 0) return -EINVAL;
-    if (asked.cq_entries > kMaxCompletionEntries) {
-      if (!clamp) return -EINVAL;
-      asked.cq_entries = kMaxCompletionEntries;
-    }
-    asked.cq_entries = RoundUp(asked.cq_entries);
-    if (asked.cq_entries < asked.sq_entries) return -EINVAL;
-  }
+  if (!Consistent(asked.flags)) return -EINVAL;
+  if (const int error = ChooseSizes(entries, asked)) return error;
   if ((asked.flags & IORING_SETUP_ATTACH_WQ) != 0 &&
       kernel.Find(static_cast<int>(asked.wq_fd)) == nullptr) {
     return -EINVAL;

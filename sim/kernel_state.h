@@ -76,6 +76,10 @@ class Kernel {
 
 long ThreadId() noexcept;
 
+// The sizes that `params` asks for, with its flags, of a queue of `entries`, as
+// the kernel rounds them: 0 or -EINVAL.
+int ChooseSizes(unsigned entries, io_uring_params& params) noexcept;
+
 }  // namespace escrow::sim
 
 #endif  // ESCROW_SIM_KERNEL_STATE_H_

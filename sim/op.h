@@ -50,9 +50,14 @@ class Op {
     return result < 0;
   }
 
-  // Has been cancelled, or failed by choice: undoes what it has begun. What is
-  // in the ledger is released anyway.
-  virtual void Cancelled(Request& request) { (void)request; }
+  // Has been cancelled, or failed by choice, with `error`, a negative errno:
+  // undoes what it has begun. What it is completed with then, which is what it
+  // has transferred so far, if it has. What is in the ledger is released
+  // anyway.
+  virtual Attempt Cancelled(Request& request, std::int32_t error) {
+    (void)request;
+    return Attempt::Done(error);
+  }
 };
 
 enum class FileUse : std::uint8_t { kNone, kDescriptor, kOptional };

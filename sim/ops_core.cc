@@ -139,7 +139,7 @@ class Timeout final : public Timed {
       if (left_ > 0) --left_;
       due_ += time_;
       request.WaitUntil(due_);
-      if (request.Post(-ETIME, 0) && !request.EndsByChoice()) {
+      if (!request.EndsByChoice() && request.Post(-ETIME, 0)) {
         return Attempt::Blocked();
       }
     }
@@ -295,7 +295,7 @@ class Poll final : public Op {
     // The edge that stands for what was told just now comes as an event, too.
     request.WaitFor(Waited());
     if (!request.Post(static_cast<std::int32_t>(events), 0)) {
-      return Attempt::Done(-ECANCELED);
+      return Attempt::Done(static_cast<std::int32_t>(events));
     }
     return Attempt::Blocked();
   }

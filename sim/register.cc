@@ -144,6 +144,8 @@ int Ring::Register(unsigned opcode, void* argument, unsigned count) {
       return SyncCancel(argument, count);
     case IORING_REGISTER_CLOCK:
       return argument == nullptr || count != 0 ? -EINVAL : SetClock(argument);
+    case IORING_REGISTER_RESIZE_RINGS:
+      return Resize(argument, count);
     case IORING_REGISTER_IOWQ_AFF:
     case IORING_UNREGISTER_IOWQ_AFF:
       return 0;

@@ -71,6 +71,7 @@ int Request::Resolve() {
         ring_.files().Find(static_cast<std::uint32_t>(sqe().fd));
     if (file == nullptr) return type.file == FileUse::kOptional ? 0 : -EBADF;
     file_ = File::Borrow(file->fd());
+    registered_ = ring_.files().Share(static_cast<std::uint32_t>(sqe().fd));
     return 0;
   }
   // What is not open is found out by trying.
@@ -137,8 +138,13 @@ std::uint32_t Request::TakeEvents() noexcept {
   return std::exchange(events_, 0);
 }
 
+void Request::Retry() noexcept {
+  ready = true;
+  ring_.WakeWaiter();
+}
+
 bool Request::Post(std::int32_t result, std::uint32_t flags) {
-  return ring_.PostOrKeep(owner.user_data, result, flags | IORING_CQE_F_MORE);
+  return ring_.PostIfRoom(owner.user_data, result, flags | IORING_CQE_F_MORE);
 }
 
 std::size_t Request::Shorten(std::size_t size) {

@@ -60,20 +60,29 @@ class Request {
   // Events that have come since the last call, as edges; 0 at first.
   std::uint32_t TakeEvents() noexcept;
 
-  // Posts a completion that others follow: IORING_CQE_F_MORE is added. False if
-  // there was no room in the queue, so that the kernel ends the multishot (the
-  // completion itself is kept back, not lost).
+  // To be tried again soon, because of something that happened elsewhere.
+  void Retry() noexcept;
+
+  // Posts a completion that others follow: IORING_CQE_F_MORE is added. False,
+  // with nothing posted, if there is no room in the queue: the kernel then
+  // makes it the last one of the multishot, which is kept back until there is.
   bool Post(std::int32_t result, std::uint32_t flags);
 
-  // The completion that Try() is done with is a result which a notification
-  // follows: IORING_CQE_F_MORE is set in it.
-  void Notify() noexcept { notifies_ = true; }
+  // A notification follows whatever it is completed with, in which
+  // IORING_CQE_F_MORE is set: unless its chain is cancelled before it is
+  // issued, when one may come that is not announced.
+  void Notify(std::int32_t result) noexcept {
+    notifies_ = true;
+    notification_ = result;
+  }
   bool notifies() const noexcept { return notifies_; }
+  std::int32_t notification() const noexcept { return notification_; }
 
   // How much of a transfer of `size` bytes is made in one go: less by choice,
   // but not nothing.
   std::size_t Shorten(std::size_t size);
-  // Whether a multishot ends by choice after a completion.
+  // Whether a multishot ends by choice with a completion, which then is not to
+  // be posted as one that others follow.
   bool EndsByChoice();
 
   bool has_flag(unsigned flag) const noexcept {
@@ -117,6 +126,7 @@ class Request {
  private:
   Ring& ring_;
   File file_;
+  std::shared_ptr<const void> registered_;  // the file, if it is that
   int wait_fd_ = -1;
   std::uint32_t wait_events_ = 0;
   // In an epoll instance: a duplicate, for it has one entry for a descriptor.
@@ -127,6 +137,7 @@ class Request {
   std::uint32_t events_ = 0;
   std::optional<std::int64_t> time_;
   bool notifies_ = false;
+  std::int32_t notification_ = 0;
   alignas(io_uring_sqe) std::byte entry_[128] = {};
 };
 

@@ -37,7 +37,6 @@ namespace escrow::sim {
 namespace {
 
 constexpr std::int64_t kNanoseconds = 1'000'000'000;
-constexpr std::int64_t kMillisecond = 1'000'000;
 
 // Where things are in a ring's memory, as Linux has them.
 constexpr std::uint32_t kSqHead = 0;
@@ -84,6 +83,8 @@ std::int64_t ToNanoseconds(const __kernel_timespec& time) noexcept {
 // What an enter waits for.
 struct Ring::Wait {
   std::optional<std::int64_t> deadline;  // of the ring's clock
+  // From when on one completion is enough.
+  std::optional<std::int64_t> enough;
   const sigset_t* mask = nullptr;
 };
 
@@ -118,46 +119,46 @@ std::int64_t Ring::Now() const noexcept { return kernel_.Now(clock_); }
 
 // Memory.
 
-int Ring::Open(io_uring_params& params) {
+int Ring::MakeMemory(int fd) {
   array_offset_ = RoundUp(kCqes + cq_entries_ * completion_bytes_, 64);
   rings_size_ = array_offset_ + sq_entries_ * sizeof(std::uint32_t);
-  const std::size_t entries_size = sq_entries_ * entry_bytes_;
-
-  const int fd = ::memfd_create("[io_uring]", MFD_CLOEXEC);
-  if (fd < 0) return -errno;
-  File file = File::Duplicate(fd);
+  const std::size_t size =
+      IORING_OFF_SQES + RoundUp(sq_entries_ * entry_bytes_, kPage);
+  const int made = ::memfd_create("[io_uring]", MFD_CLOEXEC);
+  if (made < 0) return -errno;
+  File memory = File::Duplicate(made);
   struct stat status = {};
-  if (!file.valid() ||
-      ::ftruncate(fd, static_cast<::off_t>(IORING_OFF_SQES +
-                                           RoundUp(entries_size, kPage))) !=
-          0 ||
-      ::fstat(fd, &status) != 0) {
+  if (!memory.valid() || ::ftruncate(made, static_cast<::off_t>(size)) != 0 ||
+      ::fstat(made, &status) != 0) {
     const int error = errno;
-    ::close(fd);
+    RealCall(SYS_close, made);
     return -error;
   }
-  fd_ = fd;
-  memory_ = file.Release();
+  if (fd >= 0) {
+    RealCall(SYS_dup3, made, fd, O_CLOEXEC);
+    RealCall(SYS_close, made);
+  } else {
+    fd_ = made;
+  }
+  if (memory_ >= 0) RealCall(SYS_close, memory_);
+  memory_ = memory.Release();
   device_ = status.st_dev;
   inode_ = status.st_ino;
+  return 0;
+}
 
-  if (has(IORING_SETUP_NO_MMAP)) {
-    rings_ = reinterpret_cast<std::byte*>(params.cq_off.user_addr);
-    entries_ = reinterpret_cast<std::byte*>(params.sq_off.user_addr);
-    if (rings_ == nullptr || entries_ == nullptr) return -EFAULT;
-    owner_.submitted = Stack::Here();
-    Hold(owner_, Use::kRegistered, rings_, rings_size_, "ring memory");
-    Hold(owner_, Use::kRegistered, entries_, entries_size, "ring memory");
-  }
+void Ring::WriteSizes() {
   StoreWord(kSqMask, sq_entries_ - 1);
   StoreWord(kCqMask, cq_entries_ - 1);
   StoreWord(kSqEntries, sq_entries_);
   StoreWord(kCqEntries, cq_entries_);
-  // Its thread sleeps whenever it can, so that the program calls in.
-  if (has(IORING_SETUP_SQPOLL)) SetFlag(IORING_SQ_NEED_WAKEUP, true);
+}
 
+void Ring::Describe(io_uring_params& params) const noexcept {
   const std::uint64_t rings_at = params.cq_off.user_addr;
   const std::uint64_t entries_at = params.sq_off.user_addr;
+  params.sq_entries = sq_entries_;
+  params.cq_entries = cq_entries_;
   params.sq_off = {.head = kSqHead,
                    .tail = kSqTail,
                    .ring_mask = kSqMask,
@@ -178,6 +179,26 @@ int Ring::Open(io_uring_params& params) {
                    .flags = kCqFlags,
                    .resv1 = 0,
                    .user_addr = rings_at};
+}
+
+int Ring::Open(io_uring_params& params) {
+  if (const int error = MakeMemory(-1)) return error;
+  if (has(IORING_SETUP_NO_MMAP)) {
+    rings_ = reinterpret_cast<std::byte*>(params.cq_off.user_addr);
+    entries_ = reinterpret_cast<std::byte*>(params.sq_off.user_addr);
+    if (rings_ == nullptr || entries_ == nullptr) {
+      RealCall(SYS_close, fd_);
+      return -EFAULT;
+    }
+    owner_.submitted = Stack::Here();
+    Hold(owner_, Use::kRegistered, rings_, rings_size_, "ring memory");
+    Hold(owner_, Use::kRegistered, entries_, sq_entries_ * entry_bytes_,
+         "ring memory");
+  }
+  WriteSizes();
+  // Its thread sleeps whenever it can, so that the program calls in.
+  if (has(IORING_SETUP_SQPOLL)) SetFlag(IORING_SQ_NEED_WAKEUP, true);
+  Describe(params);
   params.features = kFeatures;
   if (has(IORING_SETUP_REGISTERED_FD_ONLY)) {
     RealCall(SYS_close, fd_);
@@ -185,6 +206,73 @@ int Ring::Open(io_uring_params& params) {
     return 0;
   }
   return fd_;
+}
+
+// The program maps the new queues after this, and unmaps the old ones, which
+// stay as they were until then.
+int Ring::Resize(void* argument, unsigned count) {
+  if (count != 1 || !has(IORING_SETUP_DEFER_TASKRUN) ||
+      has(IORING_SETUP_NO_MMAP)) {
+    return -EINVAL;
+  }
+  io_uring_params params;
+  if (!Load(&params, argument, sizeof(params))) return -EFAULT;
+  constexpr std::uint32_t kMay = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+  if ((params.flags & ~kMay) != 0) return -EINVAL;
+  if (const int error = ChooseSizes(params.sq_entries, params)) return error;
+
+  const std::uint32_t sq_head = LoadWord(kSqHead);
+  const std::uint32_t sq_tail = LoadWord(kSqTail);
+  const std::uint32_t cq_head = LoadWord(kCqHead);
+  const std::uint32_t cq_tail = LoadWord(kCqTail);
+  if (sq_tail - sq_head > params.sq_entries ||
+      cq_tail - cq_head > params.cq_entries) {
+    return -EOVERFLOW;
+  }
+  const std::uint32_t flags = LoadWord(kSqFlags);
+  const std::uint32_t cq_flags = LoadWord(kCqFlags);
+  std::vector<std::byte> old_entries(sq_entries_ * entry_bytes_);
+  std::memcpy(old_entries.data(), Entry(0), old_entries.size());
+  std::vector<std::byte> old_completions(cq_entries_ * completion_bytes_);
+  std::byte* const old_slots = Memory(IORING_OFF_SQ_RING) + kCqes;
+  if (rings_ != nullptr) {
+    sim::Open(old_slots, old_completions.size());
+  }
+  std::memcpy(old_completions.data(), old_slots, old_completions.size());
+  const std::uint32_t old_sq_mask = sq_entries_ - 1;
+  const std::uint32_t old_cq_mask = cq_entries_ - 1;
+
+  sq_entries_ = params.sq_entries;
+  cq_entries_ = params.cq_entries;
+  if (const int error = MakeMemory(fd_)) return error;
+  for (Part* const part : {&own_rings_, &own_entries_}) {
+    if (part->address != nullptr) {
+      RealCall(SYS_munmap, reinterpret_cast<long>(part->address),
+               static_cast<long>(part->length));
+    }
+    *part = {};
+  }
+  rings_ = nullptr;
+  entries_ = nullptr;
+  WriteSizes();
+  StoreWord(kSqHead, sq_head);
+  StoreWord(kSqTail, sq_tail);
+  StoreWord(kCqHead, cq_head);
+  StoreWord(kCqTail, cq_tail);
+  StoreWord(kSqFlags, flags);
+  StoreWord(kCqFlags, cq_flags);
+  for (std::uint32_t i = sq_head; i != sq_tail; ++i) {
+    std::memcpy(Entry(i & (sq_entries_ - 1)),
+                &old_entries[(i & old_sq_mask) * entry_bytes_], entry_bytes_);
+  }
+  std::byte* const slots = Memory(IORING_OFF_SQ_RING) + kCqes;
+  for (std::uint32_t i = cq_head; i != cq_tail; ++i) {
+    std::memcpy(&slots[(i & (cq_entries_ - 1)) * completion_bytes_],
+                &old_completions[(i & old_cq_mask) * completion_bytes_],
+                completion_bytes_);
+  }
+  Describe(params);
+  return Store(argument, &params, sizeof(params)) ? 0 : -EFAULT;
 }
 
 void* Ring::Map(void* address, std::size_t length, int protection, int flags,
@@ -205,8 +293,12 @@ void* Ring::Map(void* address, std::size_t length, int protection, int flags,
   if (real == static_cast<::off_t>(IORING_OFF_SQ_RING) && rings_ == nullptr &&
       length >= kCqes + cq_entries_ * completion_bytes_) {
     rings_ = at;
-    slots_closed_to_ = LoadWord(kCqHead);
-    sim::Close(rings_ + kCqes, cq_entries_ * completion_bytes_);
+    const std::uint32_t head = LoadWord(kCqHead);
+    slots_closed_to_ = head;
+    for (std::uint32_t i = LoadWord(kCqTail); i != head + cq_entries_; ++i) {
+      const std::size_t slot = i & (cq_entries_ - 1);
+      sim::Close(rings_ + kCqes + slot * completion_bytes_, completion_bytes_);
+    }
   } else if (real == static_cast<::off_t>(IORING_OFF_SQES) &&
              entries_ == nullptr) {
     entries_ = at;
@@ -237,6 +329,13 @@ bool Ring::Covers(const void* address) const noexcept {
     const auto* const begin = static_cast<const std::byte*>(part.address);
     return at >= begin && at < begin + part.length;
   });
+}
+
+void* Ring::FindPart(::off_t offset) const noexcept {
+  for (const Part& part : parts_) {
+    if (part.offset == offset) return part.address;
+  }
+  return nullptr;
 }
 
 std::byte* Ring::Memory(::off_t offset) noexcept {
@@ -332,8 +431,6 @@ bool Ring::WriteCompletion(const Overflow& completion) {
 bool Ring::PostOrKeep(std::uint64_t user_data, std::int32_t result,
                       std::uint32_t flags) {
   if (closed_) return true;
-  ++posted_;
-  for (Request* const request : requests_) request->ready |= request->counts;
   const Overflow completion = {user_data, result, flags, {}};
   // In order: behind those that wait already.
   const bool posted = overflow_.empty() && WriteCompletion(completion);
@@ -341,13 +438,29 @@ bool Ring::PostOrKeep(std::uint64_t user_data, std::int32_t result,
     overflow_.push_back(completion);
     SetFlag(IORING_SQ_CQ_OVERFLOW, true);
   }
+  Posted();
+  return posted;
+}
+
+bool Ring::PostIfRoom(std::uint64_t user_data, std::int32_t result,
+                      std::uint32_t flags) {
+  if (closed_) return true;
+  if (!overflow_.empty() || !WriteCompletion({user_data, result, flags, {}})) {
+    return false;
+  }
+  Posted();
+  return true;
+}
+
+void Ring::Posted() {
+  ++posted_;
+  for (Request* const request : requests_) request->ready |= request->counts;
   if (eventfd_.valid() &&
       (LoadWord(kCqFlags) & IORING_CQ_EVENTFD_DISABLED) == 0) {
     const std::uint64_t one = 1;
     (void)!::write(eventfd_.fd(), &one, sizeof(one));
   }
   WakeWaiter();
-  return posted;
 }
 
 bool Ring::PostForeign(std::uint64_t user_data, std::int32_t result,
@@ -412,8 +525,9 @@ void Ring::Complete(Request& request, std::int32_t result,
 
 void Ring::FinishNotification(Request& request) {
   const std::uint64_t user_data = request.owner.user_data;
+  const std::int32_t notification = request.notification();
   Forget(request);
-  PostOrKeep(user_data, 0, IORING_CQE_F_NOTIF);
+  PostOrKeep(user_data, notification, IORING_CQE_F_NOTIF);
 }
 
 void Ring::CancelLinks(Request* links, std::int32_t first_error) {
@@ -423,12 +537,14 @@ void Ring::CancelLinks(Request* links, std::int32_t first_error) {
     const std::int32_t error =
         request->refused != 0 ? request->refused : first_error;
     const std::uint64_t user_data = request->owner.user_data;
-    const bool zero_copy = request->type.opcode == IORING_OP_SEND_ZC ||
-                           request->type.opcode == IORING_OP_SENDMSG_ZC;
+    const bool notifies = request->notifies();
+    const bool announced = notifies && request->refused != 0;
+    const std::int32_t notification = request->notification();
     Forget(*request);
-    PostOrKeep(user_data, error, 0);
-    if (zero_copy && choices().Happens(ChoicePoint::kStrayNotification)) {
-      PostOrKeep(user_data, 0, IORING_CQE_F_NOTIF);
+    PostOrKeep(user_data, error, announced ? IORING_CQE_F_MORE : 0);
+    if (announced ||
+        (notifies && choices().Happens(ChoicePoint::kStrayNotification))) {
+      PostOrKeep(user_data, notification, IORING_CQE_F_NOTIF);
     }
   }
 }
@@ -467,6 +583,7 @@ int Ring::Submit(unsigned count) {
   const std::uint32_t queued = LoadWord(kSqTail) - LoadWord(kSqHead);
   count = std::min({count, queued, sq_entries_});
   if (count == 0) return 0;
+  const unsigned most = count;
   // Where the kernel has no memory for requests, or no room for completions.
   if (!has(IORING_SETUP_SQPOLL) && refusals_ < kPatience) {
     const unsigned how = choices().Choose(ChoicePoint::kSubmitError, 3);
@@ -485,7 +602,8 @@ int Ring::Submit(unsigned count) {
   Request* first = nullptr;
   Request* last = nullptr;
   unsigned submitted = 0;
-  while (submitted < count) {
+  // A chain is not cut in two: nothing in a program could mend that.
+  while (submitted < count || (first != nullptr && submitted < most)) {
     Request* const request = Consume();
     ++submitted;
     if (request == nullptr) continue;
@@ -552,7 +670,7 @@ void Ring::Issue(Request& request) {
   requests_.push_back(&request);
   request.stage = Request::Stage::kArmed;
   if (const int error = request.Resolve()) {
-    Complete(request, error, 0);
+    Fail(request, error);
     return;
   }
   Request* const next = request.next_link;
@@ -584,11 +702,15 @@ void Ring::ArmLinkTimeout(Request& request) {
   timeout->ready = false;
 }
 
+void Ring::Fail(Request& request, std::int32_t error) {
+  const Attempt attempt = request.op->Cancelled(request, error);
+  Complete(request, attempt.result, attempt.flags);
+}
+
 void Ring::Try(Request& request) {
   request.ready = false;
   if (request.cancelled != 0) {
-    request.op->Cancelled(request);
-    Complete(request, request.cancelled, 0);
+    Fail(request, request.cancelled);
     return;
   }
   if (request.stage == Request::Stage::kNotifying) {
@@ -601,8 +723,7 @@ void Ring::Try(Request& request) {
         choices().Choose(ChoicePoint::kError,
                          static_cast<unsigned>(1 + request.type.errors.size()));
     if (choice != 0) {
-      request.op->Cancelled(request);
-      Complete(request, -request.type.errors[choice - 1], 0);
+      Fail(request, -request.type.errors[choice - 1]);
       return;
     }
   }
@@ -613,8 +734,7 @@ void Ring::Try(Request& request) {
   }
   const bool running = request.stage == Request::Stage::kRunning;
   if (request.interrupted) {
-    request.op->Cancelled(request);
-    Complete(request, running ? -EINTR : -ECANCELED, 0);
+    Fail(request, running ? -EINTR : -ECANCELED);
     return;
   }
   // A worker that sleeps can be interrupted.
@@ -767,9 +887,12 @@ int Ring::WaitForCompletions(unsigned count, Wait& wait) {
     }
     if (posted_ != before) continue;
     const std::int64_t now = Now();
+    if (wait.enough.has_value() && *wait.enough <= now && Available() > 0) {
+      return 0;
+    }
     if (wait.deadline.has_value() && *wait.deadline <= now) return -ETIME;
     // What was put off by choice is not any more: nothing else happens.
-    bool put_off = false;
+    bool put_off = !overflow_.empty();
     for (Request* const request : requests_) {
       if (CanProgress(*request, now)) {
         request->skipped = kPatience;
@@ -783,6 +906,10 @@ int Ring::WaitForCompletions(unsigned count, Wait& wait) {
     std::optional<std::int64_t> next = NextTime();
     if (wait.deadline.has_value() && (!next || *wait.deadline < *next)) {
       next = wait.deadline;
+    }
+    if (wait.enough.has_value() && *wait.enough > now &&
+        (!next || *wait.enough < *next)) {
+      next = wait.enough;
     }
     if (kernel_.virtual_clock() && next.has_value()) {
       // Unless something real happens first.
@@ -875,6 +1002,10 @@ int Ring::Enter(unsigned to_submit, unsigned min_complete, unsigned flags,
       }
       const bool absolute = (flags & IORING_ENTER_ABS_TIMER) != 0;
       wait.deadline = ToNanoseconds(time) + (absolute ? 0 : Now());
+    }
+    if (extended.min_wait_usec != 0) {
+      constexpr std::int64_t kMicrosecond = 1000;
+      wait.enough = Now() + extended.min_wait_usec * kMicrosecond;
     }
     argument = reinterpret_cast<const void*>(extended.sigmask);
     size = extended.sigmask_sz;

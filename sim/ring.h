@@ -59,6 +59,8 @@ class Ring {
   // are tried again.
   std::uint32_t completions() const noexcept { return posted_; }
   bool disabled() const noexcept { return disabled_; }
+  // The file that is mapped, by a descriptor of the simulator's.
+  int memory_fd() const noexcept { return memory_; }
 
   // For the system calls.
 
@@ -74,6 +76,8 @@ class Ring {
   // Whether [address, address + length) was some part of it.
   bool Unmap(void* address, std::size_t length) noexcept;
   bool Covers(const void* address) const noexcept;
+  // Where the program has mapped what begins at `offset`; null if nowhere.
+  void* FindPart(::off_t offset) const noexcept;
 
   // One io_uring_enter(2), but for finding the ring. Releases the kernel's lock
   // while it blocks.
@@ -107,6 +111,12 @@ class Ring {
   };
   struct Wait;
 
+  // A memfd for the queues as they are sized: 0 or -errno. `fd` becomes it, if
+  // that is a descriptor.
+  int MakeMemory(int fd);
+  // Describes the queues.
+  void WriteSizes();
+  void Describe(io_uring_params& params) const noexcept;
   // Ring memory, as the program sees it if it has mapped it.
   std::byte* Memory(::off_t offset) noexcept;
   std::uint32_t& Word(std::uint32_t offset) noexcept;
@@ -127,6 +137,8 @@ class Ring {
   void ArmLinkTimeout(Request& request);
   // Tries it, and completes it or lets it wait.
   void Try(Request& request);
+  // Completes it with an error that is not its own.
+  void Fail(Request& request, std::int32_t error);
   void Arm(Request& request);
   void Forget(Request& request) noexcept;
 
@@ -136,6 +148,10 @@ class Ring {
   void CancelLinks(Request* links, std::int32_t first_error);
   bool PostOrKeep(std::uint64_t user_data, std::int32_t result,
                   std::uint32_t flags);
+  // False, with nothing posted, if there is no room.
+  bool PostIfRoom(std::uint64_t user_data, std::int32_t result,
+                  std::uint32_t flags);
+  void Posted();
   bool WriteCompletion(const Overflow& completion);
   void FlushOverflow(bool forced);
   void CloseSlots();
@@ -154,14 +170,15 @@ class Ring {
   int SyncCancel(const void* argument, unsigned count);
   int Probe(void* argument, unsigned count);
   int SetClock(const void* argument);
+  int Resize(void* argument, unsigned count);
 
   Kernel& kernel_;
   FileTable files_{*this};
   BufferTable buffers_{*this};
   BufferGroups groups_{*this};
   const std::uint32_t setup_flags_;
-  const std::uint32_t sq_entries_;
-  const std::uint32_t cq_entries_;
+  std::uint32_t sq_entries_;
+  std::uint32_t cq_entries_;
   const std::size_t entry_bytes_;
   const std::size_t completion_bytes_;
   std::size_t array_offset_ = 0;
