@@ -12,14 +12,33 @@ namespace escrow::sim {
 struct Stack {
   static constexpr std::size_t kDepth = 24;
 
-  // Of the calling thread, from the program's call into the kernel on. Cheap:
-  // it is taken for every request.
+  // Of the calling thread, from the program's call into the kernel on
+  // (CalledFrom), if it is in one. Cheap: it is taken for every request.
   static Stack Here() noexcept;
 
   void Print() const noexcept;
 
   const void* frames[kDepth] = {};
   std::size_t depth = 0;
+};
+
+// While there is one, the calling thread is in a system call that the program
+// has made at `pc`, which is the address behind it.
+class CalledFrom {
+ public:
+  enum class How : std::uint8_t {
+    kCall,    // a function
+    kSignal,  // the frames of which are behind that of a signal handler
+  };
+
+  CalledFrom(const void* pc, How how) noexcept;
+  CalledFrom(const CalledFrom&) = delete;
+  CalledFrom& operator=(const CalledFrom&) = delete;
+  ~CalledFrom();
+
+ private:
+  const void* outer_pc_;
+  How outer_how_;
 };
 
 // Who in the kernel uses something of the program's: a request, a registration.
@@ -43,12 +62,19 @@ struct Mistake {
 // with where `owner` was submitted, and ends the program as AddressSanitizer
 // does: with its exit code (ASAN_OPTIONS exitcode= and abort_on_error=), or so
 // that libFuzzer keeps the input. Prints how to repeat the run before that, if
-// the kernel knows. `data` may be null, as may `owner`.
+// the kernel knows. `data` may be null, as may `owner`, and `other`: whom the
+// owner is at odds with.
 [[noreturn]] void Report(const Mistake& mistake, const void* data,
-                         std::size_t size, const Owner* owner) noexcept;
+                         std::size_t size, const Owner* owner,
+                         const Owner* other = nullptr) noexcept;
 
-// Called before a report ends the program, once: to keep the schedule.
+// One line about `owner`, and where it was submitted.
+void Describe(const Owner& owner, const void* data, std::size_t size) noexcept;
+
+// Called once, before a report ends the program, be it of this kind or of
+// AddressSanitizer: to keep the schedule, and to say how to repeat the run.
 void OnReport(void (*hook)() noexcept) noexcept;
+void CallOnReport() noexcept;
 
 }  // namespace escrow::sim
 
