@@ -13,6 +13,7 @@ engine_flag = rule(
 
 # As text, for the repository of this file, whoever loads it.
 _LIBFUZZER = str(Label("//fuzz:libfuzzer"))
+_EXTERNAL = str(Label("//fuzz:external"))
 _RUN = str(Label("//fuzz:run"))
 _MUTATOR = str(Label("//fuzz:mutator"))
 _LIBFUZZER_ARGUMENTS = str(Label("//fuzz:libfuzzer_arguments"))
@@ -29,6 +30,7 @@ def escrow_fuzz_test(
         args = [],
         data = [],
         linkopts = [],
+        tags = [],
         **kwargs):
     """A test that runs LLVMFuzzerTestOneInput() on seeds and on inputs made from them.
 
@@ -49,6 +51,7 @@ def escrow_fuzz_test(
       args: more arguments.
       data: passed to cc_test.
       linkopts: passed to cc_test.
+      tags: passed to cc_test, with "simulated" if it is.
       **kwargs: passed to cc_test.
     """
     package = native.package_name()
@@ -71,11 +74,13 @@ def escrow_fuzz_test(
         linkstatic = True,
         deps = deps + ([_RUN] if simulated else []) + ([_MUTATOR] if packed else []) + select({
             _LIBFUZZER: [_LIBFUZZER_ARGUMENTS],
+            _EXTERNAL: [],
             "//conditions:default": [_REPLAY],
         }),
         linkopts = linkopts + select({
             _LIBFUZZER: ["-fsanitize=fuzzer"],
             "//conditions:default": [],
         }),
+        tags = tags + (["simulated"] if simulated else []),
         **kwargs
     )

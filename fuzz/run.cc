@@ -3,10 +3,16 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "escrow/sim/choices.h"
+#include "escrow/sim/kernel.h"
+
 namespace escrow::fuzz {
 
-Run::Run(const std::uint8_t* data, std::size_t size) : input_(data, size) {}
+Run::Run(const std::uint8_t* data, std::size_t size) : input_(data, size) {
+  sim::Reset({.choices = sim::Choices::Following(input_.schedule()),
+              .clock = sim::Clock::kVirtual});
+}
 
-Run::~Run() = default;
+Run::~Run() { sim::CheckEnd(); }
 
 }  // namespace escrow::fuzz
