@@ -21,6 +21,8 @@ class FileTable {
   // result, or -errno; -ENOSYS for an opcode of another kind.
   int Register(unsigned opcode, void* argument, unsigned count);
 
+  bool registered() const noexcept { return registered_; }
+
   // The file in a slot, or null.
   const File* Find(std::uint32_t slot) const noexcept;
   // For a request on it: what it keeps. The tag is posted when nobody does.

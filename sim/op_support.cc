@@ -166,8 +166,8 @@ int Address::Load(std::uint64_t address, std::uint64_t its_length) noexcept {
 }
 
 bool Tolerated::BreaksChain(const Request&, std::int32_t result) const {
-  // Unless it was not executed at all.
-  return result == -ECANCELED;
+  // Unless it was not executed at all: there was no file, or it was cancelled.
+  return !executed() && (result == -EBADF || result == -ECANCELED);
 }
 
 std::int32_t Deliver(Request& request, std::int32_t fd,

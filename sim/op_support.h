@@ -106,11 +106,16 @@ struct Address {
 class Immediate : public Op {
  public:
   Attempt Try(Request& request) final {
+    executed_ = true;
     return Attempt::Done(Execute(request));
   }
 
  protected:
   virtual std::int32_t Execute(Request& request) = 0;
+  bool executed() const noexcept { return executed_; }
+
+ private:
+  bool executed_ = false;
 };
 
 // Those whose errors do not stop the chain that they are in: Linux marks no

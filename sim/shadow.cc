@@ -103,9 +103,11 @@ Poison PoisonOf(const void* data, std::size_t size) noexcept {
 }
 
 bool SetPoison(void* data, std::size_t size) noexcept {
-  if (!HasShadow()) return;
+  if (!HasShadow()) return false;
   const Address begin = FirstWhole(data);
-  __asan_poison_memory_region(PointerTo(begin), EndOfWhole(data, size) - begin);
+  const Address end = EndOfWhole(data, size);
+  __asan_poison_memory_region(PointerTo(begin), end - begin);
+  return begin < end;
 }
 
 void ClearPoison(void* data, std::size_t size) noexcept {
