@@ -2,7 +2,6 @@
 
 #include <liburing/io_uring.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "escrow/sim/file.h"
 #include "escrow/sim/ledger.h"
 #include "escrow/sim/memory.h"
 #include "escrow/sim/op_support.h"
@@ -51,8 +51,7 @@ struct BufferGroups::Buffer {
 };
 
 struct BufferGroups::Group {
-  Group(BufferGroups& its_groups, unsigned its_id)
-      : groups(its_groups), id(its_id) {
+  explicit Group(unsigned its_id) : id(its_id) {
     owner.submitted = Stack::Here();
   }
   Group(const Group&) = delete;
@@ -68,27 +67,27 @@ struct BufferGroups::Group {
   // The ring, where the program sees it if it does.
   io_uring_buf* entries() const noexcept {
     if (own == nullptr) return PointerTo<io_uring_buf>(address);
-    void* const mapped = groups.ring_.FindPart(OffsetOf(id));
     return static_cast<io_uring_buf*>(mapped != nullptr ? mapped : own);
   }
   io_uring_buf* entry(std::uint16_t position) const noexcept {
     return entries() + (position & (size - 1));
   }
 
-  BufferGroups& groups;
   const unsigned id;
   Owner owner = {.name = "buffer group"};
   bool is_ring = false;
   bool incremental = false;
   std::uint32_t size = 0;     // of a ring, in entries
   std::uint64_t address = 0;  // of one that the program has brought
-  void* own = nullptr;        // a mapping of one that it has not
+  File file;                  // of one that it has not
+  void* own = nullptr;        // and a mapping of that,
+  void* mapped = nullptr;     // and one of the program's
   std::uint16_t head = 0;
   // What is owned: of a ring, from the head on.
   std::vector<Buffer> buffers;
 };
 
-BufferGroups::BufferGroups(Ring& ring) noexcept : ring_(ring) {}
+BufferGroups::BufferGroups() noexcept = default;
 BufferGroups::~BufferGroups() = default;
 
 BufferGroups::Group* BufferGroups::Find(unsigned group) noexcept {
@@ -99,8 +98,32 @@ BufferGroups::Group* BufferGroups::Find(unsigned group) noexcept {
 }
 
 BufferGroups::Group& BufferGroups::Add(unsigned group) {
-  groups_.push_back(std::make_unique<Group>(*this, group));
+  groups_.push_back(std::make_unique<Group>(group));
   return *groups_.back();
+}
+
+int BufferGroups::FileAt(::off_t offset) const noexcept {
+  for (const auto& group : groups_) {
+    if (group->file.valid() && OffsetOf(group->id) == offset) {
+      return group->file.fd();
+    }
+  }
+  return -1;
+}
+
+void BufferGroups::Mapped(::off_t offset, void* address) noexcept {
+  for (const auto& group : groups_) {
+    if (group->file.valid() && OffsetOf(group->id) == offset &&
+        group->mapped == nullptr) {
+      group->mapped = address;
+    }
+  }
+}
+
+void BufferGroups::Unmapped(const void* address) noexcept {
+  for (const auto& group : groups_) {
+    if (group->mapped == address) group->mapped = nullptr;
+  }
 }
 
 void BufferGroups::Own(Group& group, const Buffer& buffer) {
@@ -314,30 +337,23 @@ int BufferGroups::RegisterRing(const void* argument, unsigned count) {
       (existing->is_ring || !existing->buffers.empty())) {
     return -EEXIST;
   }
-  auto group = std::make_unique<Group>(*this, asked.bgid);
+  auto group = std::make_unique<Group>(asked.bgid);
   group->is_ring = true;
   group->incremental = (asked.flags & IOU_PBUF_RING_INC) != 0;
   group->size = entries;
   if ((asked.flags & IOU_PBUF_RING_MMAP) != 0) {
     if (asked.ring_addr != 0) return -EINVAL;
-    const ::off_t offset = OffsetOf(asked.bgid);
-    const auto end =
-        static_cast<::off_t>(static_cast<std::size_t>(offset) +
-                             (group->bytes() + kPage - 1) / kPage * kPage);
-    struct stat status = {};
-    if (Call(SYS_fstat, ring_.memory_fd(), &status) != 0) return -ENOMEM;
-    if (status.st_size < end &&
-        Call(SYS_ftruncate, ring_.memory_fd(), end) != 0) {
+    group->file = File::Adopt(
+        static_cast<int>(::memfd_create("[io_uring]", MFD_CLOEXEC)));
+    if (!group->file.valid() ||
+        Call(SYS_ftruncate, group->file.fd(), group->bytes()) != 0) {
       return -ENOMEM;
     }
-    const long mapped =
+    const long own =
         RealCall(SYS_mmap, 0, static_cast<long>(group->bytes()),
-                 PROT_READ | PROT_WRITE, MAP_SHARED, ring_.memory_fd(), offset);
-    if (mapped < 0 && mapped > -static_cast<long>(kPage)) return -ENOMEM;
-    group->own = PointerTo(static_cast<std::uint64_t>(mapped));
-    // As from an earlier ring of that group it may hold anything.
-    std::fill_n(static_cast<std::byte*>(group->own), group->bytes(),
-                std::byte{});
+                 PROT_READ | PROT_WRITE, MAP_SHARED, group->file.fd(), 0);
+    if (own < 0 && own > -static_cast<long>(kPage)) return -ENOMEM;
+    group->own = PointerTo(static_cast<std::uint64_t>(own));
   } else {
     if (asked.ring_addr == 0) return -EFAULT;
     if (asked.ring_addr % kPage != 0) return -EINVAL;

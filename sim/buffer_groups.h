@@ -1,6 +1,7 @@
 #ifndef ESCROW_SIM_BUFFER_GROUPS_H_
 #define ESCROW_SIM_BUFFER_GROUPS_H_
 
+#include <sys/types.h>
 #include <sys/uio.h>
 
 #include <cstddef>
@@ -13,7 +14,6 @@
 namespace escrow::sim {
 
 class Request;
-class Ring;
 
 // What a request has selected from a group, until it says what became of it.
 struct Selection {
@@ -37,12 +37,19 @@ struct Selection {
 // twice is reported.
 class BufferGroups {
  public:
-  explicit BufferGroups(Ring& ring) noexcept;
+  BufferGroups() noexcept;
   ~BufferGroups();
 
   // The register calls, IORING_REGISTER_PBUF_RING, _UNREGISTER_, _STATUS: their
   // result, or -errno; -ENOSYS for an opcode of another kind.
   int Register(unsigned opcode, void* argument, unsigned count);
+
+  // The file to be mapped at `offset` of the ring's, from its beginning: a
+  // descriptor of the simulator's, or -1 if that is no ring of buffers.
+  int FileAt(::off_t offset) const noexcept;
+  // That it has been, and that it is not any more.
+  void Mapped(::off_t offset, void* address) noexcept;
+  void Unmapped(const void* address) noexcept;
 
   // Takes in what the program has provided since the last time. At every enter,
   // and before a selection.
@@ -85,7 +92,6 @@ class BufferGroups {
   // last buffer that they reach into.
   bool Consume(Group& group, std::size_t buffers, std::size_t size);
 
-  Ring& ring_;
   std::vector<std::unique_ptr<Group>> groups_;
 };
 

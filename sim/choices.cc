@@ -116,6 +116,9 @@ unsigned Choices::Choose(ChoicePoint point, unsigned count) {
   // Kept only where it can be told apart from the end of a schedule.
   if (source_ == Source::kBenign || count <= 1) return chosen;
   if (chosen > 0xff) chosen = 0xff;
+  if (made_.size() < kept_in_.size()) {
+    kept_in_[made_.size()] = static_cast<std::uint8_t>(chosen);
+  }
   made_.push_back(static_cast<std::uint8_t>(chosen));
   if (chosen != 0) {
     adverse_ = made_.size();

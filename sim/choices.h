@@ -72,6 +72,10 @@ class Choices {
     return {made_.data(), adverse_};
   }
 
+  // Has each of them written down there as it is made, too: for who looks after
+  // the process has died. What is beyond is not.
+  void KeepIn(std::span<std::uint8_t> memory) noexcept { kept_in_ = memory; }
+
   // How often `point` was decided, and how often not benignly, by all Choices
   // of the process.
   struct Counts {
@@ -92,6 +96,7 @@ class Choices {
   // Out of 256 times.
   std::uint8_t adversity_[kChoicePoints] = {};
   Schedule made_;
+  std::span<std::uint8_t> kept_in_;
   std::size_t adverse_ = 0;  // length of `made_` up to the last of these
 };
 

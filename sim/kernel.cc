@@ -1,6 +1,7 @@
 #include "escrow/sim/kernel.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -100,6 +101,27 @@ int ChooseSizes(unsigned entries, io_uring_params& params) noexcept {
 }
 
 // Rings.
+
+// A child process has none of the rings, nor what is in flight on them: what
+// is shared with its parent must stay as it is.
+Kernel::Kernel() {
+  ::pthread_atfork([] { Get().mutex_.lock(); }, [] { Get().mutex_.unlock(); },
+                   [] {
+                     Get().Forget();
+                     Get().mutex_.unlock();
+                   });
+}
+
+void Kernel::Forget() noexcept {
+  const Inside inside;
+  for (auto* const rings : {&rings_, &closed_}) {
+    (void)new std::vector<std::shared_ptr<Ring>>(std::move(*rings));
+    rings->clear();
+  }
+  for (auto& of_thread : registered_) (void)of_thread.release();
+  registered_.clear();
+  options_.choices.KeepIn({});
+}
 
 Kernel& Kernel::Get() noexcept {
   static auto& kernel = *new Kernel;
@@ -396,6 +418,11 @@ bool IsMapped(const void* address) noexcept {
 void Reset(Options options) {
   const Call call;
   Kernel::Get().Reset(std::move(options));
+}
+
+void NumberRingsFrom(int first) noexcept {
+  const Call call;
+  Kernel::Get().NumberRingsFrom(first);
 }
 
 void CheckEnd() noexcept {

@@ -62,6 +62,10 @@ struct Options {
 // clock.
 void Reset(Options options);
 
+// Descriptors of rings have numbers from `first` on. 0, which is what holds
+// until the first call: the lowest ones, as everywhere.
+void NumberRingsFrom(int first) noexcept;
+
 // What is wrong at the end of a program that has come to its end in order:
 // requests of closed rings that still own memory, results that own a descriptor
 // and were never read. Reported as mistakes, if there are any.

@@ -25,6 +25,9 @@ class Kernel {
   Options& options() noexcept { return options_; }
   void Reset(Options options);
 
+  void NumberRingsFrom(int first) noexcept { first_ring_ = first; }
+  int first_ring() const noexcept { return first_ring_; }
+
   void Add(std::shared_ptr<Ring> ring);
   // The ring of a descriptor of the program's; null if it is none. The ring may
   // go while the lock is released.
@@ -63,6 +66,10 @@ class Kernel {
     std::uint64_t times;
   };
 
+  Kernel();
+
+  // In a child process.
+  void Forget() noexcept;
   Registered& OfThread();
 
   std::mutex mutex_;
@@ -71,6 +78,7 @@ class Kernel {
   std::vector<std::shared_ptr<Ring>> closed_;
   std::vector<std::unique_ptr<Registered>> registered_;
   std::vector<Asked> unsupported_;
+  int first_ring_ = 0;
   std::int64_t passed_ = 0;  // of virtual time, ns
 };
 

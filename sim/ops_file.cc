@@ -273,7 +273,7 @@ class Pipe final : public Immediate {
   }
 };
 
-class Close final : public Immediate {
+class CloseFile final : public Immediate {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
@@ -430,7 +430,7 @@ std::unique_ptr<Op> MakeMadvise() { return Make<Madvise>(); }
 std::unique_ptr<Op> MakeSplice() { return Make<Splice<false>>(); }
 std::unique_ptr<Op> MakeTee() { return Make<Splice<true>>(); }
 std::unique_ptr<Op> MakePipe() { return Make<Pipe>(); }
-std::unique_ptr<Op> MakeClose() { return Make<Close>(); }
+std::unique_ptr<Op> MakeClose() { return Make<CloseFile>(); }
 std::unique_ptr<Op> MakeFixedFdInstall() { return Make<FixedFdInstall>(); }
 std::unique_ptr<Op> MakeFilesUpdate() { return Make<FilesUpdate>(); }
 std::unique_ptr<Op> MakeProvideBuffers() { return Make<ProvideBuffers>(); }

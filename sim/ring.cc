@@ -124,8 +124,15 @@ int Ring::MakeMemory(int fd) {
   rings_size_ = array_offset_ + sq_entries_ * sizeof(std::uint32_t);
   const std::size_t size =
       IORING_OFF_SQES + RoundUp(sq_entries_ * entry_bytes_, kPage);
-  const int made = ::memfd_create("[io_uring]", MFD_CLOEXEC);
+  int made = ::memfd_create("[io_uring]", MFD_CLOEXEC);
   if (made < 0) return -errno;
+  if (kernel_.first_ring() > 0) {
+    const int low = std::exchange(
+        made, ::fcntl(made, F_DUPFD_CLOEXEC, kernel_.first_ring()));
+    const int error = errno;
+    RealCall(SYS_close, low);
+    if (made < 0) return -error;
+  }
   File memory = File::Duplicate(made);
   struct stat status = {};
   if (!memory.valid() || ::ftruncate(made, static_cast<::off_t>(size)) != 0 ||
@@ -281,9 +288,11 @@ void* Ring::Map(void* address, std::size_t length, int protection, int flags,
   const ::off_t real = offset == static_cast<::off_t>(IORING_OFF_CQ_RING)
                            ? IORING_OFF_SQ_RING
                            : offset;
-  const long mapped = RealCall(SYS_mmap, reinterpret_cast<long>(address),
-                               static_cast<long>(length), protection,
-                               flags & ~MAP_POPULATE, memory_, real);
+  const int buffers = groups_.FileAt(offset);
+  const long mapped =
+      RealCall(SYS_mmap, reinterpret_cast<long>(address),
+               static_cast<long>(length), protection, flags & ~MAP_POPULATE,
+               buffers >= 0 ? buffers : memory_, buffers >= 0 ? 0 : real);
   if (mapped < 0 && mapped > -4096) {
     errno = static_cast<int>(-mapped);
     return MAP_FAILED;
@@ -302,6 +311,8 @@ void* Ring::Map(void* address, std::size_t length, int protection, int flags,
   } else if (real == static_cast<::off_t>(IORING_OFF_SQES) &&
              entries_ == nullptr) {
     entries_ = at;
+  } else if (buffers >= 0) {
+    groups_.Mapped(offset, at);
   }
   return at;
 }
@@ -317,6 +328,7 @@ bool Ring::Unmap(void* address, std::size_t length) noexcept {
       rings_ = nullptr;
     }
     if (at == entries_) entries_ = nullptr;
+    groups_.Unmapped(at);
     any = true;
     return true;
   });
@@ -329,13 +341,6 @@ bool Ring::Covers(const void* address) const noexcept {
     const auto* const begin = static_cast<const std::byte*>(part.address);
     return at >= begin && at < begin + part.length;
   });
-}
-
-void* Ring::FindPart(::off_t offset) const noexcept {
-  for (const Part& part : parts_) {
-    if (part.offset == offset) return part.address;
-  }
-  return nullptr;
 }
 
 std::byte* Ring::Memory(::off_t offset) noexcept {

@@ -59,8 +59,6 @@ class Ring {
   // are tried again.
   std::uint32_t completions() const noexcept { return posted_; }
   bool disabled() const noexcept { return disabled_; }
-  // The file that is mapped, by a descriptor of the simulator's.
-  int memory_fd() const noexcept { return memory_; }
 
   // For the system calls.
 
@@ -76,8 +74,6 @@ class Ring {
   // Whether [address, address + length) was some part of it.
   bool Unmap(void* address, std::size_t length) noexcept;
   bool Covers(const void* address) const noexcept;
-  // Where the program has mapped what begins at `offset`; null if nowhere.
-  void* FindPart(::off_t offset) const noexcept;
 
   // One io_uring_enter(2), but for finding the ring. Releases the kernel's lock
   // while it blocks.
@@ -175,7 +171,7 @@ class Ring {
   Kernel& kernel_;
   FileTable files_{*this};
   BufferTable buffers_{*this};
-  BufferGroups groups_{*this};
+  BufferGroups groups_;
   const std::uint32_t setup_flags_;
   std::uint32_t sq_entries_;
   std::uint32_t cq_entries_;

@@ -1,0 +1,90 @@
+// What liburing's system calls are, in a program that is linked with it.
+
+#include "escrow/sim/link/syscall.h"
+
+#include <liburing/io_uring.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+
+#include "escrow/sim/kernel.h"
+#include "escrow/sim/report.h"
+
+namespace sim = escrow::sim;
+
+namespace {
+
+int OrError(int result) noexcept { return result < 0 ? -errno : result; }
+
+}  // namespace
+
+// Where the program called: behind a call to one of these.
+#define ESCROW_SIM_CALLED_HERE                                    \
+  const sim::CalledFrom called_from(                              \
+      __builtin_extract_return_addr(__builtin_return_address(0)), \
+      sim::CalledFrom::How::kCall)
+
+extern "C" {
+
+int escrow_sim_setup(unsigned entries, io_uring_params* params) {
+  ESCROW_SIM_CALLED_HERE;
+  return sim::SysSetup(entries, params);
+}
+
+int escrow_sim_enter(unsigned fd, unsigned to_submit, unsigned min_complete,
+                     unsigned flags, const void* arg, std::size_t size) {
+  ESCROW_SIM_CALLED_HERE;
+  return sim::SysEnter(fd, to_submit, min_complete, flags, arg, size);
+}
+
+int escrow_sim_register(unsigned fd, unsigned opcode, const void* arg,
+                        unsigned count) {
+  ESCROW_SIM_CALLED_HERE;
+  return sim::SysRegister(fd, opcode, const_cast<void*>(arg), count);
+}
+
+int escrow_sim_close(int fd) {
+  if (!sim::IsRing(fd)) return OrError(::close(fd));
+  ESCROW_SIM_CALLED_HERE;
+  return sim::SysClose(fd);
+}
+
+void* escrow_sim_mmap(void* address, std::size_t length, int protection,
+                      int flags, int fd, ::off_t offset) {
+  void* mapped;
+  if ((flags & MAP_ANONYMOUS) != 0 || !sim::IsRing(fd)) {
+    mapped = ::mmap(address, length, protection, flags, fd, offset);
+  } else {
+    ESCROW_SIM_CALLED_HERE;
+    mapped = sim::SysMap(address, length, protection, flags, fd, offset);
+  }
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): as liburing wants it.
+  return mapped != MAP_FAILED ? mapped : reinterpret_cast<void*>(-errno);
+}
+
+int escrow_sim_munmap(void* address, std::size_t length) {
+  if (!sim::IsMapped(address)) return OrError(::munmap(address, length));
+  ESCROW_SIM_CALLED_HERE;
+  return sim::SysUnmap(address, length);
+}
+
+int escrow_sim_madvise(void* address, std::size_t length, int advice) {
+  return OrError(::madvise(address, length, advice));
+}
+
+int escrow_sim_getrlimit(int resource, rlimit* limit) {
+  return OrError(
+      ::getrlimit(static_cast<__rlimit_resource_t>(resource), limit));
+}
+
+int escrow_sim_setrlimit(int resource, const rlimit* limit) {
+  return OrError(
+      ::setrlimit(static_cast<__rlimit_resource_t>(resource), limit));
+}
+
+}  // extern "C"

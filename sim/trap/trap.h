@@ -1,0 +1,38 @@
+#ifndef ESCROW_SIM_TRAP_TRAP_H_
+#define ESCROW_SIM_TRAP_TRAP_H_
+
+// The front end that needs nothing of a program: its own system calls of
+// io_uring, however it makes them, are caught by a seccomp(2) filter, and
+// answered by the simulated kernel in a handler of SIGSYS. A program that has
+// this linked into it, or is started with libescrow_sim.so in LD_PRELOAD, is
+// under it from the start, with all of its threads, whether or not there is
+// io_uring beneath it, and whether or not it is allowed.
+//
+// What becomes of a run is chosen by the environment:
+//
+//   ESCROW_SIM_SEED=N          choices at random, the same for the same N
+//   ESCROW_SIM_SCHEDULE=FILE   choices as recorded; the benign ones without
+//                              either
+//   ESCROW_SIM_RECORD=FILE     where to record them, whatever ends the program
+//   ESCROW_SIM_CLOCK=virtual   timeouts take no time
+//   ESCROW_SIM_CHECKS=changed-entries,stale-user-data
+//                              checks of what is unusual, but not wrong
+//
+// At exit(3) it is checked that nothing is left over.
+//
+// Descriptors of rings have high numbers, so that the filter can tell them by
+// these, and rings are mapped into a part of the address space that is
+// reserved for them. SIGSYS cannot be blocked any more, and must not be handled
+// by the program. Programs that it starts inherit the filter: those without
+// libescrow_sim.so (static ones) end when they use io_uring.
+//
+// x86-64 and aarch64.
+
+namespace escrow::sim {
+
+// Whether the calling process is under it.
+bool IsTrapping() noexcept;
+
+}  // namespace escrow::sim
+
+#endif  // ESCROW_SIM_TRAP_TRAP_H_
