@@ -25,7 +25,10 @@
 //
 // In a target of escrow_fuzz_test (//fuzz:defs.bzl) all of io_uring is
 // simulated, whatever library the program uses it by. What the program does
-// wrong with memory that the kernel may use ends it with a report.
+// wrong with memory that the kernel may use ends it with a report. With
+// ESCROW_FUZZ_CHOICES in the environment, the end of the process says which
+// choices the kernel has made, and what the program asked for that is not
+// simulated.
 
 namespace escrow::fuzz {
 
