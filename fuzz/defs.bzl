@@ -47,7 +47,7 @@ def escrow_fuzz_test(
       simulated: whether io_uring is the simulated kernel's, as escrow/fuzz/run.h says.
       packed: whether inputs are as escrow/fuzz/input.h says, and are changed action by action.
       runs: how many inputs a test tries at most.
-      seconds: how long it does so at most.
+      seconds: how long it does so at most, where there is libFuzzer.
       args: more arguments.
       data: passed to cc_test.
       linkopts: passed to cc_test.
@@ -68,7 +68,11 @@ def escrow_fuzz_test(
     cc_test(
         name = name,
         srcs = srcs,
-        args = ["-runs=%d" % runs, "-max_total_time=%d" % seconds, "-timeout=20"] + flags + args,
+        args = ["-runs=%d" % runs, "-timeout=20"] + select({
+            _LIBFUZZER: ["-max_total_time=%d" % seconds],
+            # Without guidance, more of them find little more.
+            "//conditions:default": ["-max_total_time=1"],
+        }) + flags + args,
         data = data + seeds + dictionary,
         # The simulator takes the place of the system calls of what is linked.
         linkstatic = True,

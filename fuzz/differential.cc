@@ -56,11 +56,15 @@ struct Requested {
   const char* name;
   bool ends;        // by itself, as soon as the kernel gets to it
   bool makes_file;  // its result is a descriptor
+  const Requested* behind = nullptr;  // in a chain
   bool done = false;
   std::array<unsigned char, kBufferBytes> bytes = {};
   std::array<iovec, 2> vectors = {};
   struct statx status = {};
   __kernel_timespec time = {};
+
+  // Whether it ends without anybody, as things are now.
+  bool Ends() const { return ends && (behind == nullptr || behind->done); }
 };
 
 class Program {
@@ -124,8 +128,7 @@ class Program {
                   ? random_.Flip() ? IOSQE_IO_LINK : IOSQE_IO_HARDLINK
                   : 0;
       Request();
-      // What is behind a request that waits, waits.
-      chain_waits_ = link_ != 0 && (chain_waits_ || !requests_.back()->ends);
+      behind_ = link_ != 0 ? requests_.back().get() : nullptr;
     }
     Settle();
     Print();
@@ -142,7 +145,8 @@ class Program {
     requests_.push_back(std::make_unique<Requested>());
     Requested& request = *requests_.back();
     request.name = name;
-    request.ends = ends && !chain_waits_;
+    request.ends = ends;
+    request.behind = behind_;
     request.makes_file = makes_file;
     for (std::size_t i = 0; i < kBufferBytes; ++i) {
       request.bytes[i] = static_cast<unsigned char>(requests_.size());
@@ -180,6 +184,7 @@ class Program {
         break;
       case 4:
         entry = Start("WRITE pipe", true);
+        requests_.back()->bytes.fill('p');
         io_uring_prep_write(entry, pipe_[1], memory(), size, -1);
         break;
       case 5:
@@ -189,6 +194,7 @@ class Program {
       case 6:
       case 7:
         entry = Start("SEND", true);
+        requests_.back()->bytes.fill('s');
         io_uring_prep_send(entry, sockets_[1], memory(), size, MSG_NOSIGNAL);
         break;
       case 8:
@@ -305,19 +311,16 @@ class Program {
   // Until everything that ends by itself has, and the rest has got as far as it
   // gets without anybody.
   void Settle() {
-    for (;;) {
+    for (int quiet = 0; quiet < 4;) {
       io_uring_submit_and_get_events(&ring_);
-      Reap();
+      // What has ended may wake, and start, others.
+      quiet = Reap() ? 0 : quiet + 1;
       const bool left = std::any_of(
           requests_.begin(), requests_.end(),
           [](const auto& request) { return request->ends && !request->done; });
-      if (!left) break;
+      if (!left) continue;
       io_uring_submit_and_wait(&ring_, 1);
-    }
-    // What these have woken.
-    for (int i = 0; i < 4; ++i) {
-      io_uring_get_events(&ring_);
-      Reap();
+      quiet = 0;
     }
   }
 
@@ -346,7 +349,8 @@ class Program {
     return hash;
   }
 
-  void Reap() {
+  bool Reap() {
+    bool any = false;
     io_uring_cqe* completion;
     while (io_uring_peek_cqe(&ring_, &completion) == 0) {
       Completed completed = {completion->user_data, completion->res,
@@ -354,7 +358,9 @@ class Program {
       io_uring_cqe_seen(&ring_, completion);
       if (completed.user_data != kPosted) Finished(completed);
       completions_.push_back(completed);
+      any = true;
     }
+    return any;
   }
 
   void Finished(Completed& completed) {
@@ -365,18 +371,21 @@ class Program {
       ::close(completed.result);
       completed.result = 0;
     }
-    completed.hash = Hash(request.bytes.data(), kBufferBytes) ^
-                     Hash(registered_.data(), registered_.size()) ^
-                     request.status.stx_size;
     if ((completed.flags & IORING_CQE_F_BUFFER) == 0) return;
     const auto id =
         static_cast<int>(completed.flags >> IORING_CQE_BUFFER_SHIFT);
     ESCROW_REQUIRE(id < kBuffers);
-    completed.hash ^= Hash(provided_[id].data(), kBufferBytes);
+    // How much of it, but not what: who of several senders was first is open.
     Provide(id);
   }
 
   void Print() {
+    for (Completed& completed : completions_) {
+      if (completed.user_data == kPosted) continue;
+      const Requested& request = *requests_[completed.user_data];
+      completed.hash =
+          Hash(request.bytes.data(), kBufferBytes) ^ request.status.stx_size;
+    }
     std::stable_sort(completions_.begin(), completions_.end());
     for (const Completed& completed : completions_) {
       const bool posted = completed.user_data == kPosted;
@@ -385,7 +394,9 @@ class Program {
                   completed.result, completed.flags,
                   static_cast<unsigned long long>(completed.hash & 0xffff));
     }
-    std::printf(" |");
+    std::printf(" %llx |",
+                static_cast<unsigned long long>(
+                    Hash(registered_.data(), registered_.size()) & 0xffff));
     completions_.clear();
   }
 
@@ -397,7 +408,7 @@ class Program {
   int pipe_[2];
   int sockets_[2];
   unsigned link_ = 0;
-  bool chain_waits_ = false;
+  const Requested* behind_ = nullptr;
   io_uring_buf_ring* group_ = nullptr;
   std::array<std::array<unsigned char, kBufferBytes>, kBuffers> provided_ = {};
   std::array<unsigned char, kBufferBytes> registered_ = {};
