@@ -92,7 +92,7 @@ class Listen final : public Immediate {
   }
 };
 
-class Shutdown final : public Tolerated {
+class Shutdown final : public Immediate {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();

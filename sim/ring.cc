@@ -612,16 +612,15 @@ int Ring::Submit(unsigned count) {
     Request* const request = Consume();
     ++submitted;
     if (request == nullptr) continue;
-    const bool links = request->has_flag(kLinkFlags) && request->refused == 0;
-    const bool links_on = links || (request->refused != 0 && first != nullptr &&
-                                    request->has_flag(kLinkFlags));
+    const bool links_on = request->has_flag(kLinkFlags);
     if (first == nullptr) {
       first = request;
     } else {
       last->next_link = request;
     }
     last = request;
-    const bool failed = request->refused != 0;
+    // A chain is consumed to its end.
+    const bool failed = request->refused != 0 && !links_on;
     if (!links_on) Start(std::exchange(first, nullptr));
     if (failed && !has(IORING_SETUP_SUBMIT_ALL)) break;
   }
@@ -1021,6 +1020,8 @@ int Ring::Enter(unsigned to_submit, unsigned min_complete, unsigned flags,
     if (!Load(&mask, argument, size)) return result > 0 ? result : -EFAULT;
     wait.mask = &mask;
   }
+  // What has happened is taken in, whatever there is already.
+  Progress();
   const int waited = WaitForCompletions(min_complete, wait);
   // With nothing to wait for, all that was deferred has run all the same.
   if (min_complete == 0) {

@@ -12,12 +12,19 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "escrow/sim/environment.h"
 #include "escrow/sim/kernel.h"
 #include "escrow/sim/report.h"
 
 namespace sim = escrow::sim;
 
 namespace {
+
+// Before any constructor that may use a ring.
+__attribute__((constructor(101))) void Begin() {
+  sim::BeginAsEnvironmentSays();
+}
+__attribute__((destructor(101))) void End() { sim::EndOfProgram(); }
 
 int OrError(int result) noexcept { return result < 0 ? -errno : result; }
 

@@ -1,13 +1,11 @@
 #include "escrow/sim/trap/trap.h"
 
-#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <ucontext.h>
@@ -23,10 +21,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
-#include <utility>
 #include <vector>
 
-#include "escrow/sim/choices.h"
+#include "escrow/sim/environment.h"
 #include "escrow/sim/kernel.h"
 #include "escrow/sim/real_call.h"
 #include "escrow/sim/report.h"
@@ -112,19 +109,8 @@ class Window {
   std::bitset<kPieces> used_;
 };
 
-// What a run was asked to be, and where it is recorded.
-struct Run {
-  const char* seed = nullptr;
-  const char* schedule = nullptr;
-  std::uint8_t* record = nullptr;
-  int record_fd = -1;
-};
-
-constexpr std::size_t kRecordSize = 1 << 20;
-
 struct State {
   Window window;
-  Run run;
   int first_ring = 0;
   ::pid_t process = 0;
 };
@@ -290,6 +276,9 @@ class Filter {
   void IfEqual(std::uint32_t value, unsigned skipped) {
     Add(BPF_JMP | BPF_JEQ | BPF_K, value, 0, skipped);
   }
+  void IfNotEqual(std::uint32_t value, unsigned skipped) {
+    Add(BPF_JMP | BPF_JEQ | BPF_K, value, skipped, 0);
+  }
   void IfNotBelow(std::uint32_t value, unsigned skipped) {
     Add(BPF_JMP | BPF_JGE | BPF_K, value, 0, skipped);
   }
@@ -343,8 +332,7 @@ void InstallFilter(std::uint32_t first_ring, std::uint32_t window) {
   static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
   Filter filter;
   filter.LoadWord(offsetof(seccomp_data, arch));
-  filter.IfEqual(kArchitecture, 1);
-  filter.IfNone(0, 1);  // always
+  filter.IfNotEqual(kArchitecture, 1);
   filter.Return(SECCOMP_RET_ALLOW);
   filter.LoadWord(offsetof(seccomp_data, nr));
   for (const unsigned number :
@@ -372,130 +360,11 @@ void InstallFilter(std::uint32_t first_ring, std::uint32_t window) {
   filter.Install();
 }
 
-// The run.
-
-const char* Variable(const char* name) noexcept {
-  const char* const value = std::getenv(name);
-  return value != nullptr && *value != '\0' ? value : nullptr;
-}
-
-Schedule ReadSchedule(const char* path) {
-  const int fd = ::open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) Fail(path);
-  Schedule schedule;
-  std::uint8_t bytes[4096];
-  for (;;) {
-    const ::ssize_t size = ::read(fd, bytes, sizeof(bytes));
-    if (size < 0) Fail(path);
-    if (size == 0) break;
-    schedule.insert(schedule.end(), bytes, bytes + size);
-  }
-  ::close(fd);
-  return schedule;
-}
-
-// Written as it is made, for a program may end in any way.
-void OpenRecord(const char* path, Choices& choices) noexcept {
-  Run& run = Get().run;
-  const int fd = ::open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (fd < 0 || ::ftruncate(fd, kRecordSize) != 0) Fail(path);
-  // Out of the program's way.
-  run.record_fd = ::fcntl(fd, F_DUPFD_CLOEXEC, Get().first_ring / 2);
-  ::close(fd);
-  void* const memory = ::mmap(nullptr, kRecordSize, PROT_READ | PROT_WRITE,
-                              MAP_SHARED, run.record_fd, 0);
-  if (memory == MAP_FAILED) Fail(path);
-  run.record = static_cast<std::uint8_t*>(memory);
-  choices.KeepIn({run.record, kRecordSize});
-}
-
-void CloseRecord() noexcept {
-  Run& run = Get().run;
-  if (run.record_fd < 0 || ::getpid() != Get().process) return;
-  const Schedule made = MadeChoices();
-  const std::size_t beyond = std::min(made.size(), kRecordSize);
-  (void)!::pwrite(run.record_fd, made.data() + beyond, made.size() - beyond,
-                  static_cast<::off_t>(beyond));
-  (void)!::ftruncate(run.record_fd, static_cast<::off_t>(made.size()));
-  run.record_fd = -1;
-}
-
-void OnTheWayOut() noexcept {
-  const Run& run = Get().run;
-  if (run.schedule != nullptr) {
-    std::fprintf(stderr, "escrow sim: to repeat this: ESCROW_SIM_SCHEDULE=%s\n",
-                 run.schedule);
-  } else if (run.seed != nullptr) {
-    std::fprintf(stderr, "escrow sim: to repeat this: ESCROW_SIM_SEED=%s\n",
-                 run.seed);
-  }
-  CloseRecord();
-}
-
-Checks ReadChecks(const char* list) noexcept {
-  Checks checks;
-  while (list != nullptr && *list != '\0') {
-    const std::size_t size = std::strcspn(list, ",");
-    const auto is = [&](const char* name) {
-      return size == std::strlen(name) && std::strncmp(list, name, size) == 0;
-    };
-    if (is("changed-entries")) {
-      checks.changed_entries = true;
-    } else if (is("stale-user-data")) {
-      checks.stale_user_data = true;
-    } else {
-      std::fprintf(stderr, "escrow sim: no such check: %.*s\n",
-                   static_cast<int>(size), list);
-      ::_exit(1);
-    }
-    list += size;
-    if (*list == ',') ++list;
-  }
-  return checks;
-}
-
-void Configure() {
-  Run& run = Get().run;
-  Options options;
-  run.seed = Variable("ESCROW_SIM_SEED");
-  run.schedule = Variable("ESCROW_SIM_SCHEDULE");
-  if (run.schedule != nullptr) {
-    options.choices = Choices::Following(ReadSchedule(run.schedule));
-  } else if (run.seed != nullptr) {
-    char* end = nullptr;
-    options.choices =
-        Choices::FromSeed(std::strtoull(run.seed, &end, /*base=*/0));
-    if (*end != '\0') {
-      errno = EINVAL;
-      Fail("ESCROW_SIM_SEED");
-    }
-  }
-  if (const char* const clock = Variable("ESCROW_SIM_CLOCK")) {
-    if (std::strcmp(clock, "virtual") == 0) {
-      options.clock = Clock::kVirtual;
-    } else if (std::strcmp(clock, "real") != 0) {
-      errno = EINVAL;
-      Fail("ESCROW_SIM_CLOCK");
-    }
-  }
-  options.checks = ReadChecks(Variable("ESCROW_SIM_CHECKS"));
-  if (const char* const record = Variable("ESCROW_SIM_RECORD")) {
-    OpenRecord(record, options.choices);
-    // Not for those that this program starts.
-    ::unsetenv("ESCROW_SIM_RECORD");
-  }
-  Reset(std::move(options));
-  OnReport(&OnTheWayOut);
-}
-
 __attribute__((constructor)) void Begin() {
   State& state = Get();
   state.process = ::getpid();
   // A forked child has rings of its own, if any.
-  ::pthread_atfork(nullptr, nullptr, [] {
-    Get().process = ::getpid();
-    Get().run.record_fd = -1;
-  });
+  ::pthread_atfork(nullptr, nullptr, [] { Get().process = ::getpid(); });
   rlimit limit = {};
   (void)::getrlimit(RLIMIT_NOFILE, &limit);
   constexpr rlim_t kEnough = 1 << 17;
@@ -503,7 +372,7 @@ __attribute__((constructor)) void Begin() {
       static_cast<int>(std::min(limit.rlim_cur, kEnough) / 4 * 3);
   NumberRingsFrom(state.first_ring);
   state.window.Reserve();
-  Configure();
+  BeginAsEnvironmentSays();
   struct sigaction action = {};
   action.sa_sigaction = &OnSystemCall;
   action.sa_flags = SA_SIGINFO | SA_NODEFER;
@@ -521,9 +390,7 @@ __attribute__((constructor)) void Begin() {
 
 __attribute__((destructor)) void End() {
   if (::getpid() != Get().process) return;
-  CheckEnd();
-  PrintUnsupported();
-  CloseRecord();
+  EndOfProgram();
 }
 
 }  // namespace

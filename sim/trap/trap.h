@@ -8,17 +8,7 @@
 // under it from the start, with all of its threads, whether or not there is
 // io_uring beneath it, and whether or not it is allowed.
 //
-// What becomes of a run is chosen by the environment:
-//
-//   ESCROW_SIM_SEED=N          choices at random, the same for the same N
-//   ESCROW_SIM_SCHEDULE=FILE   choices as recorded; the benign ones without
-//                              either
-//   ESCROW_SIM_RECORD=FILE     where to record them, whatever ends the program
-//   ESCROW_SIM_CLOCK=virtual   timeouts take no time
-//   ESCROW_SIM_CHECKS=changed-entries,stale-user-data
-//                              checks of what is unusual, but not wrong
-//
-// At exit(3) it is checked that nothing is left over.
+// What becomes of the run is said by its environment (environment.h).
 //
 // Descriptors of rings have high numbers, so that the filter can tell them by
 // these, and rings are mapped into a part of the address space that is
