@@ -107,14 +107,15 @@ class Program {
       Step();
     }
     std::printf(" end:");
-    io_uring_sqe* const entry = Start("CANCEL", true);
-    io_uring_prep_cancel64(entry, 0, IORING_ASYNC_CANCEL_ANY);
-    Finish(entry);
-    Settle();
-    while (Unfinished() > 0) {
-      io_uring_submit_and_wait(&ring_, 1);
-      Reap();
-    }
+    link_ = 0;
+    behind_ = nullptr;
+    // What is hard-linked behind a cancelled request starts then.
+    do {
+      io_uring_sqe* const entry = Start("CANCEL", true);
+      io_uring_prep_cancel64(entry, 0, IORING_ASYNC_CANCEL_ANY);
+      Finish(entry);
+      Settle();
+    } while (Unfinished() > 0);
     Print();
     std::printf("\n");
   }
@@ -315,9 +316,10 @@ class Program {
       io_uring_submit_and_get_events(&ring_);
       // What has ended may wake, and start, others.
       quiet = Reap() ? 0 : quiet + 1;
-      const bool left = std::any_of(
-          requests_.begin(), requests_.end(),
-          [](const auto& request) { return request->ends && !request->done; });
+      const bool left = std::any_of(requests_.begin(), requests_.end(),
+                                    [](const auto& request) {
+                                      return request->Ends() && !request->done;
+                                    });
       if (!left) continue;
       io_uring_submit_and_wait(&ring_, 1);
       quiet = 0;
