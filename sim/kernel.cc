@@ -105,6 +105,8 @@ int ChooseSizes(unsigned entries, io_uring_params& params) noexcept {
 // A child process has none of the rings, nor what is in flight on them: what
 // is shared with its parent must stay as it is.
 Kernel::Kernel() {
+  // The ledger's handlers first, for it is locked after the kernel.
+  (void)Holds(Owner());
   ::pthread_atfork([] { Get().mutex_.lock(); }, [] { Get().mutex_.unlock(); },
                    [] {
                      Get().Forget();
@@ -114,6 +116,7 @@ Kernel::Kernel() {
 
 void Kernel::Forget() noexcept {
   const Inside inside;
+  poller_.Renew();
   for (auto* const rings : {&rings_, &closed_}) {
     (void)new std::vector<std::shared_ptr<Ring>>(std::move(*rings));
     rings->clear();
@@ -139,6 +142,10 @@ void Kernel::Reset(Options options) {
 }
 
 void Kernel::Add(std::shared_ptr<Ring> ring) {
+  // A number that is given out anew was closed without our knowing.
+  for (std::size_t i = rings_.size(); i-- > 0;) {
+    if (rings_[i]->fd() == ring->fd() && ring->fd() >= 0) Close(rings_[i]);
+  }
   rings_.push_back(std::move(ring));
 }
 
@@ -162,7 +169,7 @@ std::shared_ptr<Ring> Kernel::FindMapped(const void* address) noexcept {
   return nullptr;
 }
 
-void Kernel::Close(const std::shared_ptr<Ring>& ring) {
+void Kernel::Close(std::shared_ptr<Ring> ring) {
   ring->Close();
   std::erase(rings_, ring);
   for (const auto& of_thread : registered_) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "escrow/sim/kernel.h"
+#include "escrow/sim/poller.h"
 #include "escrow/sim/ring.h"
 
 namespace escrow::sim {
@@ -21,6 +22,8 @@ class Kernel {
 
   // Held by whoever is inside, but while it blocks.
   std::mutex& mutex() noexcept { return mutex_; }
+
+  Poller& poller() noexcept { return poller_; }
 
   Options& options() noexcept { return options_; }
   void Reset(Options options);
@@ -38,7 +41,7 @@ class Kernel {
   int UnregisterRingFds(void* argument, unsigned count);
   // Of IORING_SETUP_REGISTERED_FD_ONLY: an index, or -errno.
   int RegisterRing(const std::shared_ptr<Ring>& ring);
-  void Close(const std::shared_ptr<Ring>& ring);
+  void Close(std::shared_ptr<Ring> ring);
   std::shared_ptr<Ring> FindMapped(const void* address) noexcept;
 
   // Lets the requests of closed rings go on, or end.
@@ -73,6 +76,7 @@ class Kernel {
   Registered& OfThread();
 
   std::mutex mutex_;
+  Poller poller_;
   Options options_;
   std::vector<std::shared_ptr<Ring>> rings_;
   std::vector<std::shared_ptr<Ring>> closed_;

@@ -377,16 +377,12 @@ class Recv final : public Receive {
 
  private:
   int Select(Request& request, const FileKind& kind) {
-    std::size_t most = most_;
-    if (total_left_ > 0) {
-      most = most == 0 ? total_left_ : std::min<std::size_t>(most, total_left_);
-    }
     // No more than there is data for, as far as the socket says.
     const bool bundle = has(IORING_RECVSEND_BUNDLE);
     const std::size_t enough =
         bundle ? std::max<std::size_t>(Pending(request.fd(), kind), 1) : 0;
     const int error = request.ring().groups().Select(request.sqe().buf_group,
-                                                     most, enough, &selection_);
+                                                     most_, enough, &selection_);
     if (error == 0) vectors_ = selection_.vectors;
     return error;
   }
@@ -416,7 +412,7 @@ class Recv final : public Receive {
   }
 
   std::size_t most_ = 0;          // of one completion with a selected buffer
-  std::uint32_t total_left_ = 0;  // of all; 0: no limit
+  std::uint32_t total_left_ = 0;  // until it ends; 0: no limit
 };
 
 class RecvMsg final : public Receive {

@@ -183,6 +183,15 @@ void PrintFrames(const Stack& stack) noexcept {
   std::fputc('\n', stderr);
 }
 
+// Whether a frame is the simulator's, the sanitizer's, or the allocator's.
+bool IsOurs(const char* frame) noexcept {
+  for (const char* const name : {"escrow::sim::", "__sanitizer", "__asan",
+                                 " free", " realloc", " operator delete"}) {
+    if (std::strstr(frame, name) != nullptr) return true;
+  }
+  return false;
+}
+
 // Where it happened: in the program, if that can be told.
 void PrintSummary(const char* kind, const Stack& stack) noexcept {
   for (std::size_t i = 0; i < stack.depth; ++i) {
@@ -193,7 +202,7 @@ void PrintSummary(const char* kind, const Stack& stack) noexcept {
     } else {
       PrintByLinker(pc, line, kLine);
     }
-    if (std::strstr(line, "escrow::sim::") == nullptr) break;
+    if (!IsOurs(line)) break;
   }
   std::fprintf(stderr, "SUMMARY: AddressSanitizer: %s %s\n", kind, line);
 }

@@ -2,9 +2,6 @@
 
 #include <fcntl.h>
 #include <linux/time_types.h>
-#include <poll.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -108,9 +105,6 @@ Ring::~Ring() {
                static_cast<long>(part.length));
     }
   }
-  for (const int fd : {memory_, epoll_, wake_}) {
-    if (fd >= 0) RealCall(SYS_close, fd);
-  }
 }
 
 Choices& Ring::choices() noexcept { return kernel_.options().choices; }
@@ -133,9 +127,8 @@ int Ring::MakeMemory(int fd) {
     RealCall(SYS_close, low);
     if (made < 0) return -error;
   }
-  File memory = File::Duplicate(made);
   struct stat status = {};
-  if (!memory.valid() || ::ftruncate(made, static_cast<::off_t>(size)) != 0 ||
+  if (::ftruncate(made, static_cast<::off_t>(size)) != 0 ||
       ::fstat(made, &status) != 0) {
     const int error = errno;
     RealCall(SYS_close, made);
@@ -147,8 +140,7 @@ int Ring::MakeMemory(int fd) {
   } else {
     fd_ = made;
   }
-  if (memory_ >= 0) RealCall(SYS_close, memory_);
-  memory_ = memory.Release();
+  memory_ = File::Borrow(fd_);
   device_ = status.st_dev;
   inode_ = status.st_ino;
   return 0;
@@ -208,8 +200,8 @@ int Ring::Open(io_uring_params& params) {
   Describe(params);
   params.features = kFeatures;
   if (has(IORING_SETUP_REGISTERED_FD_ONLY)) {
-    RealCall(SYS_close, fd_);
-    fd_ = -1;
+    memory_ = File::Duplicate(fd_);
+    RealCall(SYS_close, std::exchange(fd_, -1));
     return 0;
   }
   return fd_;
@@ -292,7 +284,7 @@ void* Ring::Map(void* address, std::size_t length, int protection, int flags,
   const long mapped =
       RealCall(SYS_mmap, reinterpret_cast<long>(address),
                static_cast<long>(length), protection, flags & ~MAP_POPULATE,
-               buffers >= 0 ? buffers : memory_, buffers >= 0 ? 0 : real);
+               buffers >= 0 ? buffers : memory_.fd(), buffers >= 0 ? 0 : real);
   if (mapped < 0 && mapped > -4096) {
     errno = static_cast<int>(-mapped);
     return MAP_FAILED;
@@ -353,7 +345,7 @@ std::byte* Ring::Memory(::off_t offset) noexcept {
         RoundUp(queues ? rings_size_ : sq_entries_ * entry_bytes_, kPage);
     const long mapped =
         RealCall(SYS_mmap, 0, static_cast<long>(length), PROT_READ | PROT_WRITE,
-                 MAP_SHARED, memory_, offset);
+                 MAP_SHARED, memory_.fd(), offset);
     own = {reinterpret_cast<void*>(mapped), length, offset};
   }
   return static_cast<std::byte*>(own.address);
@@ -374,6 +366,7 @@ std::byte* Ring::Entry(std::uint32_t index) noexcept {
 }
 
 void Ring::SetFlag(std::uint32_t flag, bool set) noexcept {
+  if (closed_) return;
   const std::uint32_t flags = LoadWord(kSqFlags);
   const std::uint32_t changed = set ? flags | flag : flags & ~flag;
   if (changed != flags) StoreWord(kSqFlags, changed);
@@ -561,24 +554,31 @@ void Ring::Forget(Request& request) noexcept {
 
 // Submission.
 
+std::uint32_t Ring::EntryIndex(std::uint32_t at) noexcept {
+  const std::uint32_t index = at & (sq_entries_ - 1);
+  if (has(IORING_SETUP_NO_SQARRAY)) return index;
+  return __atomic_load_n(reinterpret_cast<std::uint32_t*>(
+                             Memory(IORING_OFF_SQ_RING) + array_offset_) +
+                             index,
+                         __ATOMIC_RELAXED);
+}
+std::uint32_t Ring::QueueHead() noexcept { return LoadWord(kSqHead); }
+std::uint32_t Ring::QueueTail() noexcept { return LoadWord(kSqTail); }
+
 Request* Ring::Consume() {
   const std::uint32_t head = LoadWord(kSqHead);
   if (head == LoadWord(kSqTail)) return nullptr;
-  std::uint32_t index = head & (sq_entries_ - 1);
-  if (!has(IORING_SETUP_NO_SQARRAY)) {
-    index = __atomic_load_n(reinterpret_cast<std::uint32_t*>(
-                                Memory(IORING_OFF_SQ_RING) + array_offset_) +
-                                index,
-                            __ATOMIC_RELAXED);
-  }
+  const std::uint32_t index = EntryIndex(head);
   if (index >= sq_entries_) {
     StoreWord(kSqDropped, LoadWord(kSqDropped) + 1);
     StoreWord(kSqHead, head + 1);
     return nullptr;
   }
   const auto* const entry = reinterpret_cast<const io_uring_sqe*>(Entry(index));
+  CheckUserData(*entry);
   auto request =
       std::make_unique<Request>(*this, entry, entry_bytes_, sequence_++);
+  KeepEntry(index);
   StoreWord(kSqHead, head + 1);
   request->refused = request->Prepare();
   return request.release();
@@ -619,9 +619,9 @@ int Ring::Submit(unsigned count) {
       last->next_link = request;
     }
     last = request;
-    // A chain is consumed to its end.
-    const bool failed = request->refused != 0 && !links_on;
-    if (!links_on) Start(std::exchange(first, nullptr));
+    const bool failed = request->refused != 0;
+    if (links_on) continue;
+    Start(std::exchange(first, nullptr));
     if (failed && !has(IORING_SETUP_SUBMIT_ALL)) break;
   }
   if (first != nullptr) Start(first);
@@ -746,22 +746,10 @@ void Ring::Try(Request& request) {
   Arm(request);
 }
 
-int Ring::EpollFd() {
-  if (epoll_ < 0) {
-    File file = File::Adopt(::epoll_create1(EPOLL_CLOEXEC));
-    epoll_ = file.Release();
-    File wake = File::Adopt(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    wake_ = wake.Release();
-    epoll_event event = {.events = EPOLLIN | EPOLLET, .data = {.ptr = nullptr}};
-    (void)::epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_, &event);
-  }
-  return epoll_;
-}
-
 void Ring::Arm(Request& request) {
   if (!request.waits_for_file()) return;
   request.Keep();
-  request.Watch(EpollFd());
+  request.Watch(kernel_.poller().fd());
 }
 
 int Ring::Cancel(Request& request) {
@@ -785,21 +773,6 @@ int Ring::Cancel(Request& request) {
 
 // Progress.
 
-void Ring::TakeEvents(int timeout_ms) {
-  if (epoll_ < 0) return;
-  epoll_event events[64];
-  const int count = ::epoll_wait(epoll_, events, 64, timeout_ms);
-  for (int i = 0; i < count; ++i) {
-    if (events[i].data.ptr == nullptr) {
-      std::uint64_t ignored;
-      (void)!::read(wake_, &ignored, sizeof(ignored));
-      continue;
-    }
-    auto* const request = static_cast<Request*>(events[i].data.ptr);
-    request->OnEvents(events[i].events);
-  }
-}
-
 bool Ring::CanProgress(Request& request, std::int64_t now) const noexcept {
   if (request.ready) return true;
   return request.wait_time().has_value() && *request.wait_time() <= now;
@@ -816,7 +789,7 @@ std::optional<std::int64_t> Ring::NextTime() const noexcept {
 
 void Ring::Progress() {
   if (!closed_) groups_.TakeIn();
-  TakeEvents(0);
+  kernel_.poller().TakeEvents();
   const std::int64_t now = Now();
   std::vector<Request*> candidates;
   for (Request* const request : requests_) {
@@ -857,19 +830,12 @@ void Ring::Progress() {
 }
 
 void Ring::WakeWaiter() noexcept {
-  if (waiting_ == 0 || wake_ < 0) return;
-  const std::uint64_t one = 1;
-  (void)!::write(wake_, &one, sizeof(one));
+  if (waiting_ > 0) kernel_.poller().Wake();
 }
 
 int Ring::WaitForCompletions(unsigned count, Wait& wait) {
   count = std::min(count, cq_entries_);
   for (unsigned idle = 0;;) {
-    FlushOverflow(/*forced=*/idle > 0);
-    if (Available() >= count) {
-      interrupted_ = 0;
-      return 0;
-    }
     const std::uint32_t before = posted_;
     Progress();
     FlushOverflow(/*forced=*/idle > 0);
@@ -917,30 +883,20 @@ int Ring::WaitForCompletions(unsigned count, Wait& wait) {
     }
     if (kernel_.virtual_clock() && next.has_value()) {
       // Unless something real happens first.
-      TakeEvents(0);
+      kernel_.poller().TakeEvents();
       const bool real =
           std::any_of(requests_.begin(), requests_.end(),
                       [](const Request* request) { return request->ready; });
       if (!real) kernel_.AdvanceTo(*next, clock_);
       continue;
     }
-    timespec real_timeout = {};
-    if (next.has_value()) {
-      const std::int64_t left = std::max<std::int64_t>(0, *next - now);
-      real_timeout = {.tv_sec = left / kNanoseconds,
-                      .tv_nsec = left % kNanoseconds};
-    }
-    const int epoll = EpollFd();
-    pollfd polled = {.fd = epoll, .events = POLLIN, .revents = 0};
+    std::optional<std::int64_t> limit;
+    if (next.has_value()) limit = std::max<std::int64_t>(0, *next - now);
     ++waiting_;
-    kernel_.mutex().unlock();
-    const int polled_count = ::ppoll(
-        &polled, 1, next.has_value() ? &real_timeout : nullptr, wait.mask);
-    const int error = polled_count < 0 ? errno : 0;
-    kernel_.mutex().lock();
+    const int error = kernel_.poller().Wait(kernel_.mutex(), limit, wait.mask);
     --waiting_;
     if (closed_) return -EBADF;
-    if (error == EINTR) return -EINTR;
+    if (error != 0) return error;
     idle = 0;
   }
 }
@@ -953,6 +909,7 @@ int Ring::CheckIssuer() const noexcept {
 int Ring::Enter(unsigned to_submit, unsigned min_complete, unsigned flags,
                 const void* argument, std::size_t size) {
   if (disabled_) return -EBADFD;
+  CheckEntries();
   const bool events = (flags & IORING_ENTER_GETEVENTS) != 0;
   int result = 0;
   if (has(IORING_SETUP_SQPOLL)) {
@@ -1036,11 +993,7 @@ int Ring::Enter(unsigned to_submit, unsigned min_complete, unsigned flags,
 
 void Ring::Close() {
   closed_ = true;
-  waiting_ = 0;
-  if (wake_ >= 0) {
-    const std::uint64_t one = 1;
-    (void)!::write(wake_, &one, sizeof(one));
-  }
+  WakeWaiter();
   if (rings_ != nullptr && !parts_.empty()) {
     sim::Open(rings_ + kCqes, cq_entries_ * completion_bytes_);
   }

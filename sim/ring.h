@@ -123,6 +123,17 @@ class Ring {
 
   // Submission.
   int Submit(unsigned count);
+  // The entries that the program has queued, [head, tail): where each is.
+  std::uint32_t QueueHead() noexcept;
+  std::uint32_t QueueTail() noexcept;
+  std::uint32_t EntryIndex(std::uint32_t at) noexcept;
+
+  // As Checks ask for: of one that is about to be consumed, of one that has
+  // just been, and of all that were.
+  void CheckUserData(const io_uring_sqe& entry);
+  void KeepEntry(std::uint32_t index);
+  void CheckEntries();
+
   // Consumes one entry; false if there is none.
   Request* Consume();
   // A chain whose members all have been consumed.
@@ -154,12 +165,10 @@ class Ring {
   std::uint32_t Available() noexcept;
 
   // Progress.
-  void TakeEvents(int timeout_ms);
   bool CanProgress(Request& request, std::int64_t now) const noexcept;
   std::optional<std::int64_t> NextTime() const noexcept;
   int WaitForCompletions(unsigned count, Wait& wait);
   void WakeWaiter() noexcept;
-  int EpollFd();
 
   int CheckIssuer() const noexcept;
   int RegisterEventfd(const void* argument, unsigned count, bool async);
@@ -179,9 +188,14 @@ class Ring {
   const std::size_t completion_bytes_;
   std::size_t array_offset_ = 0;
   std::size_t rings_size_ = 0;
+  struct KeptEntry {
+    bool kept = false;
+    std::uint64_t sum = 0;
+  };
+  std::vector<KeptEntry> kept_entries_;
   Owner owner_ = {.name = "ring"};
-  int fd_ = -1;      // the program's
-  int memory_ = -1;  // the same file, the simulator's
+  int fd_ = -1;  // the program's
+  File memory_;  // the same file, maybe under another number
   ::dev_t device_ = 0;
   ::ino_t inode_ = 0;
   std::vector<Part> parts_;
@@ -204,8 +218,6 @@ class Ring {
   unsigned interrupted_ = 0;  // waits by choice, in a row
   unsigned flushes_put_off_ = 0;
   bool reading_late_ = false;  // the SQPOLL thread
-  int epoll_ = -1;
-  int wake_ = -1;
   File eventfd_;
   bool eventfd_async_ = false;
   unsigned waiting_ = 0;

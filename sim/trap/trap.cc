@@ -276,7 +276,7 @@ class Filter {
   void IfEqual(std::uint32_t value, unsigned skipped) {
     Add(BPF_JMP | BPF_JEQ | BPF_K, value, 0, skipped);
   }
-  void IfNotEqual(std::uint32_t value, unsigned skipped) {
+  void UnlessEqual(std::uint32_t value, unsigned skipped) {
     Add(BPF_JMP | BPF_JEQ | BPF_K, value, skipped, 0);
   }
   void IfNotBelow(std::uint32_t value, unsigned skipped) {
@@ -332,7 +332,7 @@ void InstallFilter(std::uint32_t first_ring, std::uint32_t window) {
   static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
   Filter filter;
   filter.LoadWord(offsetof(seccomp_data, arch));
-  filter.IfNotEqual(kArchitecture, 1);
+  filter.UnlessEqual(kArchitecture, 1);
   filter.Return(SECCOMP_RET_ALLOW);
   filter.LoadWord(offsetof(seccomp_data, nr));
   for (const unsigned number :
