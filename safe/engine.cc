@@ -222,6 +222,8 @@ bool Engine::MakeRoom(Record& record, unsigned count) {
     // moment before it says so in the queue's head.
     while (submitted && ring_->sq_space_left() < count) {
       submitted = ring_->WaitForSqSpace();
+      // That is satisfied with room for one, and the thread may fall asleep.
+      if (submitted) submitted = ring_->Submit();
     }
   } else if (ring_->sq_space_left() < count) {
     // Kernels answer EBUSY while completions wait for room.

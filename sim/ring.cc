@@ -713,12 +713,13 @@ void Ring::Fail(Request& request, std::int32_t error) {
 
 void Ring::Try(Request& request) {
   request.ready = false;
-  if (request.cancelled != 0) {
-    Fail(request, request.cancelled);
-    return;
-  }
+  // Of what was cancelled, too.
   if (request.stage == Request::Stage::kNotifying) {
     FinishNotification(request);
+    return;
+  }
+  if (request.cancelled != 0) {
+    Fail(request, request.cancelled);
     return;
   }
   if (!request.type.errors.empty() && !request.asked_for_error) {

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <random>
+#include <span>
 #include <string>
 #include <type_traits>
 
@@ -61,38 +62,41 @@ struct RandomDestination {
 class Random {
  public:
   explicit Random(std::uint64_t seed) : engine_(seed) {}
+  // From these bytes as long as there are some, which have to stay there.
+  explicit Random(std::span<const std::uint8_t> bytes)
+      : engine_(0), bytes_(bytes) {}
 
-  bool Flip() { return engine_() % 2 == 0; }
+  bool Flip() { return Next() % 2 == 0; }
 
   // A number, often zero or one with all bits set.
   template <typename T>
   T Any() {
-    switch (engine_() % 8) {
+    switch (Next() % 8) {
       case 0:
         return T{};
       case 1:
         return static_cast<T>(~std::uint64_t{0});
       default:
-        return static_cast<T>(engine_());
+        return static_cast<T>(Next());
     }
   }
 
   // An address that nobody follows.
   template <typename T>
   T* Pointer() {
-    return reinterpret_cast<T*>(static_cast<std::uintptr_t>(engine_()));
+    return reinterpret_cast<T*>(static_cast<std::uintptr_t>(Next()));
   }
 
   RandomFile File() { return {Any<int>(), Flip()}; }
 
   // A new descriptor, a slot, or any slot.
   RandomDestination Destination() {
-    switch (engine_() % 3) {
+    switch (Next() % 3) {
       case 0:
         return {.direct = false, .file_index = 0};
       case 1:
         return {.direct = true,
-                .file_index = static_cast<unsigned>(engine_() % (1u << 20))};
+                .file_index = static_cast<unsigned>(Next() % (1u << 20))};
       default:
         return {.direct = true, .file_index = IORING_FILE_INDEX_ALLOC};
     }
@@ -113,8 +117,27 @@ class Random {
   }
 
  private:
+  std::uint64_t Next() {
+    if (bytes_.empty()) return engine_();
+    std::uint64_t next = 0;
+    for (int i = 0; i < 8 && !bytes_.empty(); ++i) {
+      next = next << 8 | bytes_.front();
+      bytes_ = bytes_.subspan(1);
+    }
+    return next;
+  }
+
   std::mt19937_64 engine_;
+  std::span<const std::uint8_t> bytes_;
 };
+
+}  // namespace escrow::raw
+
+#ifdef ESCROW_FUZZ
+#include "fuzz/raw_bytes.h"
+#else
+
+namespace escrow::raw {
 
 class RawBytes : public ::testing::Test {
  protected:
@@ -181,5 +204,7 @@ class RawBytes : public ::testing::Test {
 };
 
 }  // namespace escrow::raw
+
+#endif  // ESCROW_FUZZ
 
 #endif  // ESCROW_TESTS_RAW_BYTES_H_

@@ -19,7 +19,8 @@ std::string ReadFile(const std::string& path) {
 TEST(Readme, ShowsCodeThatCompiles) {
   const std::string readme = ReadFile("README.md");
   const std::string example = ReadFile("examples/quickstart.cc") +
-                              ReadFile("examples/raw_quickstart.cc");
+                              ReadFile("examples/raw_quickstart.cc") +
+                              ReadFile("examples/fuzz_your_own.cc");
   const std::string fence = "```cpp\n";
   int blocks = 0;
   for (std::size_t at = readme.find(fence); at != std::string::npos;

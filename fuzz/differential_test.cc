@@ -1,0 +1,42 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+namespace {
+
+constexpr int kPrograms = 3000;
+
+std::vector<std::string> Lines(const std::string& command) {
+  std::vector<std::string> lines(1);
+  std::FILE* const run = ::popen((command + " 2>&1").c_str(), "r");
+  if (run == nullptr) return {};
+  for (int character; (character = std::fgetc(run)) != EOF;) {
+    if (character == '\n') {
+      lines.emplace_back();
+    } else {
+      lines.back() += static_cast<char>(character);
+    }
+  }
+  EXPECT_EQ(::pclose(run), 0) << command << ": " << lines.back();
+  lines.pop_back();
+  return lines;
+}
+
+// A simulated kernel that always chooses the benign way does what the real one
+// does: the same completions, and the same bytes in all buffers.
+TEST(Differential, BothKernelsDoTheSame) {
+  const std::string seeds = " 1 " + std::to_string(kPrograms);
+  const auto real = Lines("fuzz/differential_real" + seeds);
+  const auto simulated = Lines("fuzz/differential_simulated" + seeds);
+  EXPECT_EQ(real.size(), std::size_t{kPrograms});
+  ASSERT_EQ(simulated.size(), real.size());
+  for (std::size_t i = 0; i < real.size(); ++i) {
+    ASSERT_EQ(simulated[i], real[i]);
+  }
+}
+
+}  // namespace
