@@ -30,6 +30,7 @@ using escrow::ownership::Descriptor;
 using escrow::ownership::Lease;
 using escrow::ownership::StaticBytes;
 using escrow::safe::BufferGroup;
+using escrow::safe::Chain;
 using escrow::safe::Receive;
 using escrow::safe::ReceiveMany;
 using escrow::safe::Result;
