@@ -306,9 +306,11 @@ void Program::Check() {
 // kernel goes on with all the same is left alone.
 void Program::Drain() {
   held_.clear();
-  for (int i = 0; i < 8 && ring_->in_flight() > 0; ++i) {
-    (void)ring_->Wait(ring_->CancelAll());
-    (void)ring_->Dispatch(std::chrono::nanoseconds(0));
+  // Callbacks that are still to be called own something, too.
+  bool ran = true;
+  for (int i = 0; i < 8 && (ran || ring_->in_flight() > 0); ++i) {
+    if (ring_->in_flight() > 0) (void)ring_->Wait(ring_->CancelAll());
+    ran = ring_->Dispatch(std::chrono::nanoseconds(0)).value_or(0) > 0;
     held_.clear();
   }
   if (ring_->in_flight() > 0) return;
