@@ -153,8 +153,12 @@ class Program {
   template <typename... Outcomes>
   void Keep(std::tuple<safe::Operation<Outcomes>...> operations,
             Expected expected = {}) {
-    std::apply([&](auto&... each) { (Keep(std::move(each), expected), ...); },
-               operations);
+    const auto keep = [&](auto& operation) {
+      Keep(std::move(operation), expected);
+      // The kernel does not find those that are behind it.
+      expected.cancellable = false;
+    };
+    std::apply([&](auto&... each) { (keep(each), ...); }, operations);
   }
   std::unique_ptr<Held> Extract(std::uint8_t which);
   std::size_t held() const noexcept { return held_.size(); }
