@@ -165,8 +165,8 @@ void BufferGroups::TakeIn() {
   for (const auto& group : groups_) TakeIn(*group);
 }
 
-int BufferGroups::Select(unsigned group_id, std::size_t size, bool bundle,
-                         Selection* selection) {
+int BufferGroups::Select(unsigned group_id, std::size_t size,
+                         std::size_t enough, Selection* selection) {
   *selection = {};
   Group* const group = Find(group_id);
   if (group == nullptr) return -ENOBUFS;
@@ -177,7 +177,7 @@ int BufferGroups::Select(unsigned group_id, std::size_t size, bool bundle,
   selection->size = group->buffers.front().size;
   selection->from_ring = group->is_ring;
   std::size_t most = 1;
-  if (bundle && group->is_ring) {
+  if (group->is_ring && enough > 0) {
     most = kMostVectors;
     const std::size_t first = group->buffers.front().size;
     if (size != 0 && first != 0) {
@@ -185,9 +185,10 @@ int BufferGroups::Select(unsigned group_id, std::size_t size, bool bundle,
     }
   }
   std::size_t room = size == 0 ? kLongest : size;
+  std::size_t has = 0;
   std::size_t taken = 0;
   for (const Buffer& buffer : group->buffers) {
-    if (taken == most || room == 0) break;
+    if (taken == most || room == 0 || (taken > 0 && has >= enough)) break;
     // What does not fit whole is left for the next one, for the program would
     // not know where it goes on.
     const bool whole = buffer.size <= room;
@@ -195,6 +196,7 @@ int BufferGroups::Select(unsigned group_id, std::size_t size, bool bundle,
     const std::size_t length = std::min<std::size_t>(buffer.size, room);
     selection->vectors.push_back({buffer.data(), length});
     room -= length;
+    has += length;
     ++taken;
   }
   selection->emptied = taken == group->buffers.size();

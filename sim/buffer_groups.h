@@ -56,8 +56,9 @@ class BufferGroups {
   void TakeIn();
 
   // Buffers for a transfer of at most `size` bytes (0: as large as they are),
-  // more than one only for a bundle. 0, or -ENOBUFS if there is none.
-  int Select(unsigned group, std::size_t size, bool bundle,
+  // of a bundle no more of them than have room for `enough`. 0, or -ENOBUFS if
+  // there is none.
+  int Select(unsigned group, std::size_t size, std::size_t enough,
              Selection* selection);
   // A selection that Try() returns with is gone from the group: the request's
   // own, to be loaded from or stored into, until it is used. `size` is as much

@@ -38,10 +38,12 @@ constexpr ChoiceInfo kInfos[kChoicePoints] = {
      "io_uring_multishot(7): ended without IORING_CQE_F_MORE at any time"},
     {"notification-late", "soon after the result", "after other completions",
      "io_uring_prep_send_zc(3): when the peer has acknowledged"},
-    {"stray-notification", "none when a chain breaks before the send",
-     "a notification that no completion announced",
-     "measured on Linux 6.18: cancelled before it was issued, because its "
-     "chain broke"},
+    {"stray-notification",
+     "a notification that no completion announced, when a chain breaks before "
+     "the send",
+     "none",
+     "measured on Linux 6.18: it comes; io_uring_prep_send_zc(3): only if the "
+     "completion announced it"},
     {"sqpoll-late", "reads entries at once", "at a later time",
      "io_uring_setup(2), IORING_SETUP_SQPOLL: a thread of its own reads them"},
     {"after-close", "cancelled when the ring is closed",

@@ -402,7 +402,7 @@ class MsgRing final : public Op {
         target.files().Install(File::Duplicate(source->fd()), sqe.file_index);
     if (installed < 0) return Attempt::Done(installed);
     if ((sqe.msg_ring_flags & IORING_MSG_RING_CQE_SKIP) == 0) {
-      target.PostForeign(sqe.off, static_cast<std::int32_t>(sqe.len), 0);
+      target.PostForeign(sqe.off, installed, 0);
     }
     return Attempt::Done(installed);
   }

@@ -140,8 +140,9 @@ class Send final : public Message {
     const bool bundle = has(IORING_RECVSEND_BUNDLE);
     for (;;) {
       if (selects && selection_.empty()) {
-        if (const int error = groups.Select(request.sqe().buf_group, left_,
-                                            bundle, &selection_)) {
+        if (const int error =
+                groups.Select(request.sqe().buf_group, left_,
+                              bundle ? SIZE_MAX : 0, &selection_)) {
           return Failed(error);
         }
         vectors_ = selection_.vectors;
@@ -376,18 +377,12 @@ class Recv final : public Receive {
 
  private:
   int Select(Request& request, const FileKind& kind) {
+    // No more than there is data for, as far as the socket says.
     const bool bundle = has(IORING_RECVSEND_BUNDLE);
-    std::size_t most = most_;
-    if (bundle) {
-      // No more than there is data for, as far as the socket says.
-      const std::size_t pending = Pending(request.fd(), kind);
-      if (pending > 0) most = most == 0 ? pending : std::min(most, pending);
-    }
-    if (total_left_ > 0) {
-      most = most == 0 ? total_left_ : std::min<std::size_t>(most, total_left_);
-    }
+    const std::size_t enough =
+        bundle ? std::max<std::size_t>(Pending(request.fd(), kind), 1) : 0;
     const int error = request.ring().groups().Select(
-        request.sqe().buf_group, most, bundle && most != 0, &selection_);
+        request.sqe().buf_group, most_, enough, &selection_);
     if (error == 0) vectors_ = selection_.vectors;
     return error;
   }
@@ -417,7 +412,7 @@ class Recv final : public Receive {
   }
 
   std::size_t most_ = 0;          // of one completion with a selected buffer
-  std::uint32_t total_left_ = 0;  // of all; 0: no limit
+  std::uint32_t total_left_ = 0;  // until it ends; 0: no limit
 };
 
 class RecvMsg final : public Receive {
@@ -472,7 +467,7 @@ class RecvMsg final : public Receive {
     for (;;) {
       if (selects && selection_.empty()) {
         if (const int error = groups.Select(request.sqe().buf_group, most_,
-                                            /*bundle=*/false, &selection_)) {
+                                            /*enough=*/0, &selection_)) {
           failed_ = true;
           return Attempt::Done(error);
         }

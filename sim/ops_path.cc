@@ -161,6 +161,10 @@ class Statx final : public Tolerated {
  protected:
   std::int32_t Execute(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
+    // The system call takes any for an open file.
+    constexpr std::uint32_t kKnown = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT |
+                                     AT_EMPTY_PATH | AT_STATX_SYNC_TYPE;
+    if ((sqe.statx_flags & ~kKnown) != 0) return -EINVAL;
     struct statx status = {};
     const std::int32_t result = Call(SYS_statx, sqe.fd, path_.data(),
                                      sqe.statx_flags, sqe.len, &status);

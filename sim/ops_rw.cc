@@ -176,7 +176,7 @@ class ReadWrite final : public Transfer {
     const FileKind kind = KindOf(request.fd());
     if (request.has_flag(IOSQE_BUFFER_SELECT)) {
       if (const int error = groups.Select(request.sqe().buf_group, asked_,
-                                          /*bundle=*/false, &selection_)) {
+                                          /*enough=*/0, &selection_)) {
         return Attempt::Done(error);
       }
       vectors_ = selection_.vectors;
@@ -235,7 +235,7 @@ class ReadMultishot final : public Transfer {
     if (kind.IsOnDisk()) return Attempt::Done(-EBADFD);
     for (;;) {
       if (const int error = groups.Select(request.sqe().buf_group, 0,
-                                          /*bundle=*/false, &selection_)) {
+                                          /*enough=*/0, &selection_)) {
         return Attempt::Done(error);
       }
       bool waits = false;

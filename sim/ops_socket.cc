@@ -92,7 +92,7 @@ class Listen final : public Immediate {
   }
 };
 
-class Shutdown final : public Tolerated {
+class Shutdown final : public Immediate {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
@@ -220,13 +220,10 @@ class Connect final : public Op {
 
   Attempt Try(Request& request) override {
     const int fd = request.fd();
-    if (begun_) {
-      if ((PollNow(fd, POLLOUT) & (POLLOUT | POLLERR | POLLHUP)) == 0) {
-        request.WaitFor(POLLOUT);
-        return Attempt::Blocked();
-      }
-      const std::int32_t error = IntegerOption(fd, SO_ERROR);
-      return Attempt::Done(error > 0 ? -error : error);
+    if (begun_ &&
+        (PollNow(fd, POLLOUT) & (POLLOUT | POLLERR | POLLHUP)) == 0) {
+      request.WaitFor(POLLOUT);
+      return Attempt::Blocked();
     }
     // As the kernel would from within: the file itself stays as it is.
     const std::int32_t flags = Call(SYS_fcntl, fd, F_GETFL);
@@ -235,7 +232,11 @@ class Connect final : public Op {
     const std::int32_t result =
         Call(SYS_connect, fd, &address_.storage, address_.length);
     if (blocks) Call(SYS_fcntl, fd, F_SETFL, flags);
-    if (result == -EINPROGRESS) {
+    if (begun_ && result == -EISCONN) {
+      const std::int32_t error = IntegerOption(fd, SO_ERROR);
+      return Attempt::Done(error > 0 ? -error : error);
+    }
+    if (result == -EINPROGRESS || (begun_ && result == -EALREADY)) {
       begun_ = true;
       request.WaitFor(POLLOUT);
       return Attempt::Blocked();

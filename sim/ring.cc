@@ -541,7 +541,7 @@ void Ring::CancelLinks(Request* links, std::int32_t first_error) {
     Forget(*request);
     PostOrKeep(user_data, error, announced ? IORING_CQE_F_MORE : 0);
     if (announced ||
-        (notifies && choices().Happens(ChoicePoint::kStrayNotification))) {
+        (notifies && !choices().Happens(ChoicePoint::kStrayNotification))) {
       PostOrKeep(user_data, notification, IORING_CQE_F_NOTIF);
     }
   }
@@ -612,9 +612,7 @@ int Ring::Submit(unsigned count) {
     Request* const request = Consume();
     ++submitted;
     if (request == nullptr) continue;
-    const bool links = request->has_flag(kLinkFlags) && request->refused == 0;
-    const bool links_on = links || (request->refused != 0 && first != nullptr &&
-                                    request->has_flag(kLinkFlags));
+    const bool links_on = request->has_flag(kLinkFlags);
     if (first == nullptr) {
       first = request;
     } else {
@@ -982,6 +980,8 @@ int Ring::Enter(unsigned to_submit, unsigned min_complete, unsigned flags,
     if (!Load(&mask, argument, size)) return result > 0 ? result : -EFAULT;
     wait.mask = &mask;
   }
+  // What has happened is taken in, whatever there is already.
+  Progress();
   const int waited = WaitForCompletions(min_complete, wait);
   // With nothing to wait for, all that was deferred has run all the same.
   if (min_complete == 0) {
