@@ -161,6 +161,12 @@ class Program {
     io_uring_sqe_set_data64(entry, requests_.size() - 1);
   }
 
+  // Another piece for each request that is in flight.
+  unsigned char* NextRegistered() {
+    const std::size_t piece = requests_.size() % kRegistered;
+    return registered_.data() + piece * kBufferBytes;
+  }
+
   void Request() {
     const auto size = static_cast<unsigned>(1 + random_.Below(kBufferBytes));
     const auto offset = random_.Below(1100);
@@ -276,7 +282,7 @@ class Program {
         break;
       case 24:
         entry = Start("READ_FIXED", true);
-        io_uring_prep_read_fixed(entry, file_, registered_.data(), size, offset,
+        io_uring_prep_read_fixed(entry, file_, NextRegistered(), size, offset,
                                  0);
         break;
       case 25:
@@ -413,7 +419,8 @@ class Program {
   const Requested* behind_ = nullptr;
   io_uring_buf_ring* group_ = nullptr;
   std::array<std::array<unsigned char, kBufferBytes>, kBuffers> provided_ = {};
-  std::array<unsigned char, kBufferBytes> registered_ = {};
+  static constexpr std::size_t kRegistered = 256;  // pieces
+  std::array<unsigned char, kRegistered* kBufferBytes> registered_ = {};
   std::vector<std::unique_ptr<Requested>> requests_;
   std::vector<Completed> completions_;
 };
