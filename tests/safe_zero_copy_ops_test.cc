@@ -171,9 +171,13 @@ struct SendDatagramsCase {
   static constexpr int kError = EINVAL;
 };
 
-using Cases = ::testing::Types<SendZeroCopyCase, SendMessageZeroCopyCase,
-                               SendDatagramsCase>;
+using Cases = ::testing::Types<SendDatagramsCase>;
 ESCROW_OP_CASES(ZeroCopy, Cases);
+
+// Not for the soak, where rings end before the peer has received: they wait for
+// the network stack then.
+using TcpCases = ::testing::Types<SendZeroCopyCase, SendMessageZeroCopyCase>;
+INSTANTIATE_TYPED_TEST_SUITE_P(ZeroCopyTcp, SafeOps, TcpCases, CaseNames);
 
 // What a row cannot say.
 
