@@ -278,25 +278,25 @@ class Poll final : public Op {
   }
   Attempt Try(Request& request) override {
     std::uint32_t events = request.TakeEvents();
-    if (!multishot_ || !std::exchange(begun_, true)) {
+    if (multishot_ && !std::exchange(begun_, true)) {
+      // What is there already comes as the first edge.
+      request.WaitFor(Waited());
+      return Attempt::Blocked();
+    }
+    if (!multishot_ || (events == 0 && !request.watches())) {
       pollfd polled = {.fd = request.fd(),
                        .events = static_cast<short>(events_),
                        .revents = 0};
       (void)::poll(&polled, 1, 0);
-      events = static_cast<std::uint32_t>(
-                   static_cast<unsigned short>(polled.revents)) |
-               (multishot_ ? events : 0);
+      events = static_cast<unsigned short>(polled.revents);
     }
     events &= events_ | kAlways;
-    if (events == 0) {
-      request.WaitFor(Waited());
-      return Attempt::Blocked();
-    }
-    if (!multishot_) return Attempt::Done(static_cast<std::int32_t>(events));
-    // The edge that stands for what was told just now comes as an event, too.
     request.WaitFor(Waited());
-    if (!request.Post(static_cast<std::int32_t>(events), 0)) {
-      return Attempt::Done(static_cast<std::int32_t>(events));
+    if (events == 0) return Attempt::Blocked();
+    const auto result = static_cast<std::int32_t>(events);
+    // A file that cannot be polled has no more to tell.
+    if (!multishot_ || !request.watches() || !request.Post(result, 0)) {
+      return Attempt::Done(result);
     }
     return Attempt::Blocked();
   }
@@ -451,8 +451,7 @@ int CancelMatching(Ring& ring, const CancelKey& key, const Request* self) {
   int found = 0;
   const std::vector<Request*> requests = ring.requests();
   for (Request* const request : requests) {
-    if (request == self || request->cancelled != 0 ||
-        request->type.opcode == IORING_OP_LINK_TIMEOUT ||
+    if (request == self || request->type.opcode == IORING_OP_LINK_TIMEOUT ||
         !Matches(*request, key, fd)) {
       continue;
     }

@@ -100,6 +100,8 @@ class Request {
   // Has the epoll instance tell of what it waits for.
   void Watch(int epoll);
   bool waits_for_file() const noexcept { return wait_fd_ >= 0; }
+  // Whether that tells of events.
+  bool watches() const noexcept { return watched_.valid(); }
   void OnEvents(std::uint32_t events) noexcept;
   void StopWaiting() noexcept;
 

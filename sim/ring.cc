@@ -754,7 +754,8 @@ void Ring::Arm(Request& request) {
 }
 
 int Ring::Cancel(Request& request, bool certain) {
-  if (request.cancelled != 0) return -ENOENT;
+  // Whoever asks before that has had its effect is told the same.
+  if (request.cancelled != 0) return request.waits_for_file() ? 0 : -ENOENT;
   if (request.stage == Request::Stage::kNotifying) return -ENOENT;
   const unsigned how = choices().Choose(ChoicePoint::kCancelRace, 3);
   request.ready = true;
