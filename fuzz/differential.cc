@@ -52,6 +52,17 @@ class Random {
 };
 
 // A request, and the memory that it has.
+// The kernel gives the memory of rings back some time after they are gone.
+template <typename Call>
+int Patiently(const Call& call) {
+  int result = call();
+  for (int i = 0; i < 5000 && result == -ENOMEM; ++i) {
+    ::usleep(1000);
+    result = call();
+  }
+  return result;
+}
+
 struct Requested {
   const char* name;
   bool ends;        // by itself, as soon as the kernel gets to it
@@ -72,13 +83,9 @@ class Program {
   explicit Program(std::uint64_t seed) : random_(seed) {
     io_uring_params params = {};
     params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
-    // The kernel gives the memory of rings back some time after they are gone.
-    int made = -ENOMEM;
-    for (int i = 0; i < 1000 && made == -ENOMEM; ++i) {
-      if (i > 0) ::usleep(1000);
-      made = io_uring_queue_init_params(16, &ring_, &params);
-    }
-    ESCROW_REQUIRE(made == 0);
+    ESCROW_REQUIRE(Patiently([&] {
+                     return io_uring_queue_init_params(16, &ring_, &params);
+                   }) == 0);
     file_ = ::memfd_create("file", MFD_CLOEXEC);
     std::array<unsigned char, 1024> bytes;
     for (std::size_t i = 0; i < bytes.size(); ++i) {
@@ -92,9 +99,14 @@ class Program {
     const int files[] = {file_, sockets_[0], -1, -1};
     ESCROW_REQUIRE(io_uring_register_files(&ring_, files, 4) == 0);
     const iovec registered = {registered_.data(), registered_.size()};
-    ESCROW_REQUIRE(io_uring_register_buffers(&ring_, &registered, 1) == 0);
+    ESCROW_REQUIRE(Patiently([&] {
+                     return io_uring_register_buffers(&ring_, &registered, 1);
+                   }) == 0);
     int error = 0;
-    group_ = io_uring_setup_buf_ring(&ring_, kBuffers, kGroup, 0, &error);
+    Patiently([&] {
+      group_ = io_uring_setup_buf_ring(&ring_, kBuffers, kGroup, 0, &error);
+      return error;
+    });
     ESCROW_REQUIRE(group_ != nullptr);
     for (int i = 0; i < kBuffers; ++i) Provide(i);
   }

@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <liburing/io_uring.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -142,8 +143,10 @@ TEST_F(Buffers, MustBeMemory) {
   EXPECT_EQ(buffers.Register(IORING_REGISTER_BUFFERS, &vector, 1), -EFAULT);
   vector = {memory.data(), 0};
   EXPECT_EQ(buffers.Register(IORING_REGISTER_BUFFERS, &vector, 1), -EFAULT);
-  // NOLINTNEXTLINE(performance-no-int-to-ptr): nothing is there.
-  vector = {reinterpret_cast<void*>(std::uintptr_t{1} << 40), 1};
+  void* const nothing =
+      ::mmap(nullptr, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ::munmap(nothing, 4096);
+  vector = {nothing, 1};
   EXPECT_EQ(buffers.Register(IORING_REGISTER_BUFFERS, &vector, 1), -EFAULT);
 }
 
