@@ -375,9 +375,10 @@ class Program {
     std::int32_t result;
     std::uint32_t flags;
     std::uint64_t hash;
+    std::size_t order;  // in which they came
     bool operator<(const Completed& other) const {
-      // In the order in which they came for one request.
-      return user_data < other.user_data;
+      return user_data != other.user_data ? user_data < other.user_data
+                                          : order < other.order;
     }
   };
 
@@ -394,7 +395,7 @@ class Program {
     io_uring_cqe* completion;
     while (io_uring_peek_cqe(&ring_, &completion) == 0) {
       Completed completed = {completion->user_data, completion->res,
-                             completion->flags, 0};
+                             completion->flags, 0, completions_.size()};
       io_uring_cqe_seen(&ring_, completion);
       if (completed.user_data != kPosted) Finished(completed);
       completions_.push_back(completed);
@@ -426,7 +427,7 @@ class Program {
       completed.hash =
           Hash(request.bytes.data(), kBufferBytes) ^ request.status.stx_size;
     }
-    std::stable_sort(completions_.begin(), completions_.end());
+    std::sort(completions_.begin(), completions_.end());
     for (const Completed& completed : completions_) {
       const bool posted = completed.user_data == kPosted;
       std::printf(" [%s %d %x %llx]",

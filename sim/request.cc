@@ -47,6 +47,7 @@ Request::~Request() {
   StopWaiting();
   op.reset();
   ReleaseAll(owner);
+  delete next_link;
 }
 
 int Request::Prepare() {

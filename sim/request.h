@@ -108,7 +108,7 @@ class Request {
   Owner owner;
   const OpType& type;
   std::unique_ptr<Op> op;
-  // The rest of its chain, in order.
+  // The rest of its chain, in order, which ends with it unless it is taken out.
   Request* next_link = nullptr;
   // That times it out, if any; and of a link timeout, what it times.
   Request* link_timeout = nullptr;

@@ -99,6 +99,7 @@ Ring::Ring(Kernel& kernel, std::uint32_t setup_flags, unsigned entries,
 
 Ring::~Ring() {
   while (!requests_.empty()) Forget(*requests_.back());
+  for (Request* const head : drain_queue_) delete head;
   for (const Part& part : {own_rings_, own_entries_}) {
     if (part.address != nullptr) {
       RealCall(SYS_munmap, reinterpret_cast<long>(part.address),
