@@ -482,7 +482,7 @@ void Engine::RequestCancel(Record& record) noexcept {
 void Engine::PushPendingCancels() noexcept {
   while (!to_cancel_.empty()) {
     Record& record = to_cancel_.front();
-    const bool again = record.cancels > 0;
+    const bool again = record.cancels > 0 && ring_->get()->sq.ring_entries > 1;
     if (ring_->sq_space_left() < (again ? 2u : 1u)) return;
     if (again) {
       // Who waits for something else meanwhile is not kept busy with this.
@@ -496,6 +496,14 @@ void Engine::PushPendingCancels() noexcept {
     if (record.cancels < std::size(kPatience)) ++record.cancels;
     to_cancel_.pop_front();
   }
+}
+
+void Engine::MakeRoomForCancels() noexcept {
+  (void)ring_->Submit();
+  if ((ring_->setup_flags() & IORING_SETUP_SQPOLL) != 0) {
+    (void)ring_->WaitForSqSpace();
+  }
+  PushPendingCancels();
 }
 
 // Reaping.

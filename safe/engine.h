@@ -364,6 +364,7 @@ class Engine final : public Starter {
   void StartSomeUnparked() noexcept;
   void DiscardOrphans() noexcept;
   void PushPendingCancels() noexcept;
+  void MakeRoomForCancels() noexcept;
 
   friend Starter;  // for NotStarter()
   // Says what the matter is.
@@ -373,6 +374,10 @@ class Engine final : public Starter {
   void BeforeEnter() noexcept {
     StartUnparked();
     RequestPendingCancels();
+    // What waits for them may have nothing else that ends it.
+    if (!to_cancel_.empty()) [[unlikely]] {
+      MakeRoomForCancels();
+    }
     if (unparked_.empty() && to_cancel_.empty()) NotBusy(kHasChores);
   }
   // Wait() whatever there is to be done.

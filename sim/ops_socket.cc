@@ -220,8 +220,7 @@ class Connect final : public Op {
 
   Attempt Try(Request& request) override {
     const int fd = request.fd();
-    if (begun_ &&
-        (PollNow(fd, POLLOUT) & (POLLOUT | POLLERR | POLLHUP)) == 0) {
+    if (begun_ && (PollNow(fd, POLLOUT) & (POLLOUT | POLLERR | POLLHUP)) == 0) {
       request.WaitFor(POLLOUT);
       return Attempt::Blocked();
     }

@@ -454,6 +454,17 @@ TEST_F(SafeCancelOfWorkers, AndWaitAsksAgain) {
   Drain(ring_);
 }
 
+// The request that is repeated needs two entries to be put off, too.
+TEST_F(SafeCancelOfWorkers, InAQueueOfOne) {
+  ring_ = MakeRing({.entries = 1});
+  for (int i = 0; i < kTurns; ++i) {
+    auto receive = StartReceive();
+    Linger(i);
+    ASSERT_FALSE(ring_.CancelAndWait(std::move(receive)).result);
+  }
+  Drain(ring_);
+}
+
 TEST_F(SafeCancelOfWorkers, DroppedOnesAreAskedAgain) {
   for (int i = 0; i < kTurns; ++i) {
     {

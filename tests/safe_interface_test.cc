@@ -108,9 +108,9 @@ static_assert(!Describes<Send, std::string_view> &&
               !Describes<SendZeroCopy, std::string_view> &&
               !Describes<Receive, std::span<std::byte>> &&
               !Describes<Receive, ownership::StaticBytes>);
-static_assert(!Describes<SendMessageZeroCopy, std::string_view> &&
-              !Describes<SendMessageZeroCopy,
-                         std::vector<std::span<const std::byte>>>);
+static_assert(
+    !Describes<SendMessageZeroCopy, std::string_view> &&
+    !Describes<SendMessageZeroCopy, std::vector<std::span<const std::byte>>>);
 static_assert(Describes<Send, std::string> &&
               Describes<SendZeroCopy, std::string> &&
               Describes<SendMessageZeroCopy, std::string> &&
