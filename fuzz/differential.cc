@@ -70,6 +70,7 @@ struct Requested {
   const Requested* behind = nullptr;  // in a chain
   bool done = false;
   std::array<unsigned char, kBufferBytes> bytes = {};
+  const unsigned char* registered = nullptr;  // of a request on such memory
   std::array<iovec, 2> vectors = {};
   struct statx status = {};
   __kernel_timespec time = {};
@@ -182,7 +183,9 @@ class Program {
   // Another piece for each request that is in flight.
   unsigned char* NextRegistered() {
     const std::size_t piece = requests_.size() % kRegistered;
-    return registered_.data() + piece * kBufferBytes;
+    unsigned char* const begin = registered_.data() + piece * kBufferBytes;
+    requests_.back()->registered = begin;
+    return begin;
   }
 
   // Which of several that wait for the same is served first is open.
@@ -426,6 +429,9 @@ class Program {
       const Requested& request = *requests_[completed.user_data];
       completed.hash =
           Hash(request.bytes.data(), kBufferBytes) ^ request.status.stx_size;
+      if (request.registered != nullptr) {
+        completed.hash ^= Hash(request.registered, kBufferBytes);
+      }
     }
     std::sort(completions_.begin(), completions_.end());
     for (const Completed& completed : completions_) {
@@ -435,9 +441,7 @@ class Program {
                   completed.result, completed.flags,
                   static_cast<unsigned long long>(completed.hash & 0xffff));
     }
-    std::printf(" %llx |",
-                static_cast<unsigned long long>(
-                    Hash(registered_.data(), registered_.size()) & 0xffff));
+    std::printf(" |");
     completions_.clear();
   }
 
