@@ -26,7 +26,7 @@ def escrow_fuzz_test(
         simulated = True,
         packed = True,
         runs = 20000,
-        seconds = 4,
+        seconds = 2,
         args = [],
         data = [],
         linkopts = [],
