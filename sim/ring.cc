@@ -641,7 +641,6 @@ void Ring::Start(Request* head) {
   if (!drain_queue_.empty() || MustDrain(*head)) {
     head->stage = Request::Stage::kLinked;
     drain_queue_.push_back(head);
-    drained_ = drain_queue_.size();
     return;
   }
   Issue(*head);
@@ -662,7 +661,6 @@ void Ring::StartDrained() {
     Request* const head = drain_queue_.front();
     if (!closed_ && MustDrain(*head)) return;
     drain_queue_.erase(drain_queue_.begin());
-    drained_ = drain_queue_.size();
     if (closed_) {
       CancelLinks(head, -ECANCELED);
     } else {

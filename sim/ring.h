@@ -85,7 +85,9 @@ class Ring {
   void Close();
   bool closed() const noexcept { return closed_; }
   // Whether anything is in flight.
-  bool busy() const noexcept { return !requests_.empty() || drained_ > 0; }
+  bool busy() const noexcept {
+    return !requests_.empty() || !drain_queue_.empty();
+  }
 
   // Moves everything on that can be moved on without waiting. Of a closed ring:
   // some of it.
@@ -212,7 +214,6 @@ class Ring {
   std::uint32_t slots_closed_to_ = 0;
   std::vector<Request*> requests_;
   std::vector<Request*> drain_queue_;
-  std::size_t drained_ = 0;
   std::vector<Overflow> overflow_;
   unsigned refusals_ = 0;     // of submits by choice, in a row
   unsigned interrupted_ = 0;  // waits by choice, in a row
