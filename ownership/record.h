@@ -95,7 +95,8 @@ struct alignas(64) Record : RecordState {
     // Whether that is enough, and the operation is to be cancelled.
     bool (*arrive)(Record& record, bool last) noexcept;
     std::size_t inline_used;  // of the inline bytes
-    bool two_stages;
+    bool two_stages;          // and this is the first one
+    bool second_stage;        // which the kernel does not cancel
   };
   template <typename Outcome>
   struct ContentTypeOf : ContentType {
@@ -348,7 +349,9 @@ struct alignas(64) Record : RecordState {
       record.content_type = SecondType<Content>();
       record.stage =
           (record.attention & kNotifying) != 0 ? Stage::kQueued : Stage::kDone;
-      record.attention &= static_cast<std::uint8_t>(~kNotifying);
+      // It has a handle again: that of the second stage, which is what the
+      // outcome holds.
+      record.attention &= static_cast<std::uint8_t>(~(kNotifying | kOrphaned));
       record.attention |= kStaged;
       return record.content<Content>().Take(record.result, record);
     } else {
@@ -383,7 +386,7 @@ struct alignas(64) Record : RecordState {
   static constexpr ContentType Describe() {
     ContentType type = {&DiscardContent<Content>, nullptr,
                         kInline<Content> ? sizeof(Content) : 0,
-                        kTwoStages<Content>};
+                        kTwoStages<Content>, false};
     if constexpr (kArrives<Content>) type.arrive = &Arrive<Content>;
     return type;
   }
@@ -397,7 +400,7 @@ struct alignas(64) Record : RecordState {
   static const ContentType* SecondType() noexcept {
     static constexpr ContentTypeOf<typename Content::Second> kType = {
         {&DiscardContent<Content>, nullptr,
-         kInline<Content> ? sizeof(Content) : 0, false},
+         kInline<Content> ? sizeof(Content) : 0, false, true},
         &TakeSecond<Content>};
     return &kType;
   }

@@ -364,7 +364,7 @@ void Engine::Drop(Record& record) noexcept {
       Discard(record);
     }
   } else if (record.stage == Record::Stage::kQueued && !record.stays_on_drop &&
-             ring_.has_value() && (record.attention & Record::kStaged) == 0) {
+             ring_.has_value()) {
     if (Retractable(record)) {
       Retract(record, -ECANCELED);
     } else {
@@ -471,6 +471,7 @@ void Engine::Retract(Record& record, std::int32_t result) noexcept {
 }
 
 void Engine::RequestCancel(Record& record) noexcept {
+  if (record.content_type->second_stage) return;
   RequestCancelLater(record);
   RequestPendingCancels();
   if (to_cancel_.empty()) return;
@@ -625,7 +626,9 @@ void Engine::OnOther(Record& record, const io_uring_cqe& cqe) noexcept {
     if ((record.attention & Record::kContinued) != 0) MakeReady(record);
   } else if (record.content_type->two_stages) {
     record.cancels = Record::kNoMoreCancels;
-    if (!record.attached()) return;
+    // Nobody is to have the result before it is all over.
+    constexpr unsigned kWanted = Record::kOrphaned | Record::kContinued;
+    if ((record.attention & kWanted) == Record::kOrphaned) return;
     record.attention |= Record::kNotifying;
     const bool paired = (record.attention & Record::kPaired) != 0;
     if (paired && !record.deadline_came) {

@@ -272,6 +272,8 @@ TYPED_TEST(SafeZeroCopy, DroppedAnywhereKeepsTheBytesForTheStack) {
     EXPECT_EQ(this->arena_.releases, 3);
   }
   EXPECT_EQ(this->arena_.releases, 3);
+  // The kernel is not asked to cancel what it only has to tell of.
+  EXPECT_EQ(this->ring_.Submit().value(), 0u);
   this->tcp_ = Tcp();
   this->Drain();
   EXPECT_EQ(this->arena_.releases, 4);
@@ -310,6 +312,40 @@ TYPED_TEST(SafeZeroCopy, WithCallbacksAndDeadlines) {
   while (back.empty()) EXPECT_TRUE(this->ring_.Dispatch());
   EXPECT_EQ(back, "zzzzz");
   this->Drain();
+}
+
+// Which comes before the notification, and what a callback keeps of it is a
+// handle like any other.
+TYPED_TEST(SafeZeroCopy, CallbacksGetTheResultFirst) {
+  using Tracked = decltype(escrow::testing::Tracked(this->arena_));
+  using Second = typename TypeParam::template Op<Tracked>::Second;
+  std::optional<Operation<Second>> first;
+  std::optional<Operation<Second>> second;
+  {
+    Ring ring = this->MakeRing();
+    const auto send = [&](std::optional<Operation<Second>>& kept) {
+      ring.Start(TypeParam::Make(this->tcp_.here,
+                                 escrow::testing::Tracked(this->arena_)))
+          .Then([&](auto sent) {
+            EXPECT_EQ(sent.result.value(), this->bytes_.size());
+            kept.emplace(std::move(sent.buffer));
+          });
+      while (!kept.has_value()) {
+        ASSERT_GT(ring.Dispatch(std::chrono::seconds(10)).value(), 0u);
+      }
+      EXPECT_FALSE(kept->done());
+      this->tcp_ = Tcp();
+    };
+    send(first);
+    while (!first->done()) EXPECT_TRUE(ring.Dispatch());
+    send(second);
+    EXPECT_EQ(this->arena_.releases, 0);
+  }
+  ASSERT_TRUE(second->done());
+  first.reset();
+  EXPECT_EQ(this->arena_.releases, 1);
+  (void)std::move(*second).Take();
+  EXPECT_EQ(this->arena_.releases, 2);
 }
 
 // What cannot be sent yet.
