@@ -125,6 +125,18 @@ void ChangeBytes(std::vector<Action>& actions, Random& random) {
   std::memcpy(&action, bytes, sizeof(action));
 }
 
+// Most mistakes are a few steps deep, where changes of long inputs seldom come.
+Parts FewSteps(Random& random) {
+  Parts parts(nullptr, 0);
+  for (std::size_t count = random.Below(16); count > 0; --count) {
+    parts.schedule.push_back(random.Small());
+  }
+  for (std::size_t count = 1 + random.Below(8); count > 0; --count) {
+    parts.actions.push_back(RandomAction(random));
+  }
+  return parts;
+}
+
 // Into `data`, cut to what there is room for.
 std::size_t Write(Parts& parts, std::uint8_t* data, std::size_t max_size) {
   if (max_size == 0) return 0;
@@ -148,6 +160,10 @@ extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data,
                                                unsigned seed) {
   using namespace escrow::fuzz;
   Random random(seed);
+  if (random.Below(8) == 0) {
+    Parts anew = FewSteps(random);
+    return Write(anew, data, max_size);
+  }
   Parts parts(data, size);
   for (std::size_t changes = 1 + random.Below(4); changes > 0; --changes) {
     switch (random.Below(8)) {

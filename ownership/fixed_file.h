@@ -25,8 +25,11 @@ class FileSlots {
   const RecordPool* pool() const noexcept { return pool_; }
 
   void Use() noexcept { ++users_; }
-  void EndUse() noexcept {
-    if (--users_ == 0) Unused();
+  void EndUse() noexcept { EndUses(1); }
+  // `count` of them at once, of at least one.
+  void EndUses(std::size_t count) noexcept {
+    users_ -= count;
+    if (users_ == 0) Unused();
   }
 
   // Nobody uses `slot` any more. Empties it, unless `is_empty`.

@@ -193,9 +193,9 @@ class Slots final : public FileSlots,
     engine_ = nullptr;
     RingGone();
     returns_->Close();
-    // They are waited for no more. The last one may be all that is left.
-    for (; reserved_ > 1; --reserved_) EndUse();
-    if (std::exchange(reserved_, 0) > 0) EndUse();
+    // They are waited for no more, and may be all that is left.
+    const std::size_t reserved = std::exchange(reserved_, 0);
+    if (reserved > 0) EndUses(reserved);
   }
 
  private:

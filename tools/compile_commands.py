@@ -14,12 +14,13 @@ import sys
 
 WORKSPACE = pathlib.Path(__file__).resolve().parent.parent
 
-# GCC's flags do not suit tools that are made of clang.
-CONFIG = "--config=clang"
+# GCC's flags do not suit tools that are made of clang. Who works on this has built it with sanitizers before, which the
+# tools do not need to see.
+CONFIG = "--config=asan"
 
-# A flag of GCC that clang does not know, in case Bazel was told to use GCC after all, and those of Bazel's layering
+# Also a flag of GCC that clang does not know, in case Bazel was told to use GCC after all, and those of Bazel's layering
 # check, which name files of Bazel's own.
-DROPPED = ("-fno-canonical-system-headers", "-fmodule", "-Wprivate-header")
+DROPPED = ("-fsanitize", "-fno-sanitize", "-fno-canonical-system-headers", "-fmodule", "-Wprivate-header")
 
 
 def bazel(*arguments, **kwargs):
