@@ -32,6 +32,10 @@ class BufferTable {
   std::shared_ptr<Buffer> Find(unsigned index,
                                const std::vector<iovec>& vectors) const;
 
+  // The ring is closed: no request comes any more, and what still goes on keeps
+  // its own.
+  void Close() noexcept { buffers_.clear(); }
+
  private:
   using Slot = std::shared_ptr<Buffer>;
 

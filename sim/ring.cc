@@ -1004,6 +1004,7 @@ void Ring::Close() {
   rings_ = nullptr;
   entries_ = nullptr;
   ReleaseAll(owner_);
+  buffers_.Close();
   overflow_.clear();
   for (Request* const request : requests_) request->ready = true;
   StartDrained();
