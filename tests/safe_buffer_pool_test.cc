@@ -26,6 +26,7 @@
 #include "escrow/safe/socket_ops.h"
 #include "tests/allocations.h"
 #include "tests/safe_op_cases.h"
+#include "tests/safe_world.h"
 #include "tests/support.h"
 
 namespace escrow::safe::cases {
@@ -54,6 +55,7 @@ struct Pooled {
   }
   static void Check(Ring&) { EXPECT_EQ(pool->available(), kOptions.count); }
   static void End() { pool.reset(); }
+  static bool HasRoom() { return pool->available() >= 2; }
   static RegisteredBuffer Buffer() { return std::move(*pool->Take()); }
 };
 
@@ -121,7 +123,7 @@ struct WriteCase : Pooled {
   static constexpr int kError = EBADF;
 };
 using Cases = ::testing::Types<ReceiveCase, ReadCase, WriteCase>;
-INSTANTIATE_TYPED_TEST_SUITE_P(BufferPool, SafeOps, Cases, CaseNames);
+ESCROW_OP_CASES(BufferPool, Cases);
 
 class SafeBufferPool : public ::testing::Test {
  protected:

@@ -435,7 +435,7 @@ class SafeCancelOfWorkers : public ::testing::Test {
     for (volatile int i = turn * 7919 % 20'000; i > 0;) i = i - 1;
   }
 
-  static constexpr int kTurns = 10'000;
+  static constexpr int kTurns = 4'000;
   Ring ring_ = MakeRing();
   Pair pair_;
 };

@@ -27,6 +27,8 @@
 #include "escrow/safe/stream.h"
 #include "escrow/safe/stream_ops.h"
 #include "tests/safe_op_cases.h"
+#include "tests/safe_stream_cases.h"
+#include "tests/safe_world.h"
 #include "tests/support.h"
 
 namespace escrow::safe::cases {
@@ -35,7 +37,8 @@ namespace {
 using escrow::testing::OpenDescriptors;
 using ownership::FixedFile;
 
-constexpr FileTableOptions kSlots = {.made = 8, .put = 4};
+constexpr FileTableOptions kSlots = {.made = 8 * kManifold,
+                                     .put = 4 * kManifold};
 
 // IORING_REGISTER_FILES_UPDATE, of a ring that is registered with its thread.
 constexpr unsigned kRegisterFilesUpdate = 6 | (1u << 31);
@@ -206,10 +209,41 @@ struct FixedSendCase : Tabled {
   static constexpr int kError = EPIPE;
 };
 
-using Cases =
-    ::testing::Types<DirectOpenCase, DirectSocketCase, DirectAcceptCase,
-                     DirectPipeCase, InstallDescriptorCase, FixedSendCase>;
-INSTANTIATE_TYPED_TEST_SUITE_P(FileTable, SafeOps, Cases, CaseNames);
+struct DirectAcceptManyCase : Tabled {
+  World world;
+  Listener listener{world};
+  std::vector<Descriptor> clients = {};
+  static constexpr const char* kName = "Direct_AcceptMany";
+  static constexpr const char* kCall = "accept (multishot)";
+
+  Direct<AcceptMany> Op() {
+    return {.table = *table, .op = {.socket = listener.socket}};
+  }
+  void Send() {
+    clients.push_back(UnixSocket());
+    EXPECT_EQ(::connect(clients.back().number(), listener.address.data(),
+                        listener.address.size()),
+              0);
+  }
+  void Expect(Result<FixedFile> connection) { ExpectMade(*connection); }
+  Direct<AcceptMany> Bad() {
+    clients.push_back(UnixSocket());
+    return {.table = *table, .op = {.socket = clients.back()}};
+  }
+  static constexpr int kError = EINVAL;
+};
+
+using Cases = ::testing::Types<DirectOpenCase, DirectSocketCase,
+                               DirectAcceptCase, DirectPipeCase, FixedSendCase>;
+ESCROW_OP_CASES(FileTable, Cases);
+using StreamCases = ::testing::Types<DirectAcceptManyCase>;
+ESCROW_STREAM_CASES(FileTable, StreamCases);
+#ifndef ESCROW_SOAK
+// Its bad op takes a slot from whoever has it.
+using InstallCases = ::testing::Types<InstallDescriptorCase>;
+INSTANTIATE_TYPED_TEST_SUITE_P(FileTableInstall, SafeOps, InstallCases,
+                               CaseNames);
+#endif
 
 // What a row cannot say.
 
