@@ -32,6 +32,7 @@
 #include "escrow/safe/zero_copy_ops.h"
 #include "tests/allocations.h"
 #include "tests/safe_op_cases.h"
+#include "tests/safe_world.h"
 #include "tests/support.h"
 
 namespace escrow::safe::cases {
@@ -60,6 +61,7 @@ struct Pooled {
   }
   static void Check(Ring&) { EXPECT_EQ(pool->available(), kOptions.count); }
   static void End() { pool.reset(); }
+  static bool HasRoom() { return pool->available() >= 2; }
   static RegisteredBuffer Buffer() { return std::move(*pool->Take()); }
 };
 
@@ -234,7 +236,7 @@ struct SendMessageZeroCopyCase : Pooled {
 using Cases = ::testing::Types<ReceiveCase, ReadCase, WriteCase, ReadVectorCase,
                                WriteVectorCase, SendZeroCopyCase,
                                SendMessageZeroCopyCase>;
-INSTANTIATE_TYPED_TEST_SUITE_P(BufferPool, SafeOps, Cases, CaseNames);
+ESCROW_OP_CASES(BufferPool, Cases);
 
 class SafeBufferPool : public ::testing::Test {
  protected:

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <coroutine>
 #include <cstddef>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -18,9 +20,44 @@
 #include "escrow/safe/ring.h"
 #include "escrow/safe/stream.h"
 
-// A random mix of operations, each of which meets a random fate.
+// A random mix of operations and streams, each of which meets a random fate.
 
 namespace escrow::safe::cases {
+
+// Takes items of a stream, and is destroyed wherever it has got to.
+class SoakTask {
+ public:
+  struct promise_type {
+    SoakTask get_return_object() {
+      return SoakTask(std::coroutine_handle<promise_type>::from_promise(*this));
+    }
+    std::suspend_never initial_suspend() noexcept { return {}; }
+    std::suspend_always final_suspend() noexcept { return {}; }
+    void return_void() {}
+    void unhandled_exception() { std::abort(); }
+  };
+
+  SoakTask(SoakTask&& other) noexcept
+      : frame_(std::exchange(other.frame_, nullptr)) {}
+  SoakTask& operator=(SoakTask&&) = delete;
+  ~SoakTask() {
+    if (frame_) frame_.destroy();
+  }
+
+ private:
+  explicit SoakTask(std::coroutine_handle<> frame) : frame_(frame) {}
+
+  std::coroutine_handle<> frame_;
+};
+
+template <typename T>
+SoakTask TakeSome(Stream<T> stream, std::shared_ptr<void> /*world*/,
+                  std::size_t count) {
+  for (; count > 0; --count) {
+    const auto item = co_await stream.Next();
+    if (!item.has_value()) break;
+  }
+}
 
 class Soak {
  public:
@@ -90,10 +127,79 @@ class Soak {
     }
   }
 
+  // The same of a stream. `send` makes an item come.
+  template <typename T, typename Send>
+  void Decide(Stream<T> stream, std::shared_ptr<void> world, Send send) {
+    using Item = typename Stream<T>::Item;
+    ++started_;
+    const std::size_t items = Choose(6);
+    const auto send_all = [&] {
+      for (std::size_t i = 0; i < items; ++i) {
+        send();
+        if (OneIn(2)) {
+          EXPECT_TRUE(ring_->Wait(ring_->Nop()));
+        }
+      }
+    };
+    if (OneIn(8)) return;  // dropped before the submit
+    if (OneIn(2)) {
+      EXPECT_TRUE(ring_->Submit());
+    }
+    if (OneIn(2)) send_all();
+    switch (Choose(8)) {
+      case 0:  // dropped, with whatever it has got
+        return;
+      case 1: {
+        auto cancel = ring_->Cancel(stream);
+        if (OneIn(2)) (void)ring_->Wait(std::move(cancel));
+        break;
+      }
+      case 2:
+        std::move(stream).ForEach(
+            [world, left = Choose(6)](auto) mutable { return left-- > 0; });
+        send_all();
+        return;
+      case 3:
+        // What it gets is in use for a while, so that groups run dry.
+        std::move(stream).ForEach([this, world](auto item) {
+          if (item.has_value() && item->has_value()) Hold(std::move(item));
+        });
+        send_all();
+        return;
+      case 4: {
+        auto task = std::make_shared<SoakTask>(
+            TakeSome(std::move(stream), world, Choose(6)));
+        Keep([task] {});
+        send_all();
+        return;
+      }
+      default:
+        break;
+    }
+    auto kept = std::make_shared<Stream<T>>(std::move(stream));
+    send_all();
+    Keep([this, kept, world] {
+      while (kept->ready() && !OneIn(3)) {
+        Item item = kept->Take();
+        if (!item.has_value()) return;
+        Hold(std::move(item));
+        if (OneIn(2)) kept->Arm();
+      }
+      if (OneIn(2)) Keep([kept, world] {});
+    });
+  }
+
+  // Has `value` destroyed some time later, if not now.
+  template <typename T>
+  void Hold(T value) {
+    if (!ending_) Keep([held = std::make_shared<T>(std::move(value))] {});
+  }
+
   // Has `forget` called and destroyed some time later.
   void Keep(std::function<void()> forget) {
     kept_.push_back(std::move(forget));
-    if (kept_.size() > 64) Forget();
+    // Not that of whoever keeps something as it is forgotten.
+    if (kept_.size() > 64 && !forgetting_) Forget();
   }
 
   void Forget() {
@@ -101,16 +207,40 @@ class Soak {
     std::swap(kept_[Choose(kept_.size())], kept_.back());
     const std::function<void()> forget = std::move(kept_.back());
     kept_.pop_back();
+    forgetting_ = true;
     forget();
+    forgetting_ = false;
+  }
+
+  // Has rows make what they register with a ring, once for each; `check` is
+  // called when everything on a ring is over, and `end` after the last one.
+  struct Registration {
+    void (*prepare)(Ring& ring);
+    void (*check)(Ring& ring);
+    void (*end)();
+    std::size_t ring = 0;
+  };
+  void Prepare(const Registration& its) {
+    for (Registration& registration : registrations_) {
+      if (registration.prepare != its.prepare) continue;
+      if (registration.ring != restarts_) its.prepare(*ring_);
+      registration.ring = restarts_;
+      return;
+    }
+    registrations_.push_back(its);
+    registrations_.back().ring = restarts_;
+    its.prepare(*ring_);
   }
 
   void Dispatch() {
     EXPECT_TRUE(ring_->Dispatch(std::chrono::microseconds(Choose(200))));
   }
 
-  // With what is in flight on it, and with other queues.
+  // A ring with other queues, after the end of the last one, mostly with what
+  // is in flight on it.
   void Restart() {
     if (ring_.has_value()) {
+      if (OneIn(4)) EndEverything();
       EXPECT_EQ(ring_->unknown_completions(), 0u);
     }
     ring_.reset();
@@ -123,27 +253,68 @@ class Soak {
     ++restarts_;
   }
 
-  // Ends everything.
   void Finish() {
-    while (!kept_.empty()) Forget();
-    while (ring_->in_flight() > 0) {
-      EXPECT_TRUE(ring_->Wait(ring_->CancelAll()));
-      EXPECT_TRUE(ring_->Dispatch(std::chrono::milliseconds(1)));
-    }
+    EndEverything();
     EXPECT_EQ(ring_->unknown_completions(), 0u);
     ring_.reset();
+    for (const Registration& registration : registrations_) {
+      if (registration.end != nullptr) registration.end();
+    }
   }
 
   std::size_t started() const { return started_; }
   std::size_t restarts() const { return restarts_; }
 
  private:
+  void EndEverything() {
+    ending_ = true;
+    for (;;) {
+      while (!kept_.empty()) Forget();
+      // Callbacks may hold what others wait for.
+      const auto called = ring_->Dispatch(std::chrono::milliseconds(1));
+      EXPECT_TRUE(called);
+      if (ring_->in_flight() > 0) {
+        EXPECT_TRUE(ring_->Wait(ring_->CancelAll()));
+      } else if (called == 0u) {
+        break;
+      }
+    }
+    ending_ = false;
+    for (const Registration& registration : registrations_) {
+      if (registration.ring == restarts_ && registration.check != nullptr) {
+        registration.check(*ring_);
+      }
+    }
+  }
+
   std::mt19937_64 random_;
   std::optional<Ring> ring_;
   std::vector<std::function<void()>> kept_;
   std::size_t started_ = 0;
   std::size_t restarts_ = 0;
+  std::vector<Registration> registrations_;
+  bool forgetting_ = false;
+  bool ending_ = false;
 };
+
+// Has a row ready for the ring of now: whether it can be used.
+template <typename Case>
+bool Ready(Soak& soak) {
+  if constexpr (requires(Case its) { its.Possible(); }) {
+    static const bool possible = Case().Possible();
+    if (!possible) return false;
+  }
+  if constexpr (requires(Ring & ring) { Case::Prepare(ring); }) {
+    Soak::Registration its = {&Case::Prepare, nullptr, nullptr};
+    if constexpr (requires(Ring & ring) { Case::Check(ring); }) {
+      its.check = &Case::Check;
+    }
+    if constexpr (requires { Case::End(); }) its.end = &Case::End;
+    soak.Prepare(its);
+  }
+  if constexpr (requires { Case::HasRoom(); }) return Case::HasRoom();
+  return true;
+}
 
 // What a soak is made of.
 using SoakStep = void (*)(Soak& soak);
@@ -155,10 +326,7 @@ inline std::vector<SoakStep>& SoakSteps() {
 // One operation of a row of safe_op_cases.h.
 template <typename Case>
 void SoakRow(Soak& soak) {
-  if constexpr (requires(Case its) { its.Possible(); }) {
-    static const bool possible = Case().Possible();
-    if (!possible) return;
-  }
+  if (!Ready<Case>(soak)) return;
   auto its = std::make_shared<Case>();
   const auto expect_any = [](auto) {};
   if (soak.OneIn(8)) {
@@ -196,9 +364,32 @@ void SoakRow(Soak& soak) {
   soak.Decide(soak.ring().Start(its->Good(), soak.Options()), its, expect_any);
 }
 
+// One stream of a row of safe_stream_cases.h.
+template <typename Case>
+void SoakStreamRow(Soak& soak) {
+  if (!Ready<Case>(soak)) return;
+  auto its = std::make_shared<Case>();
+  const StreamOptions options = {.unread_limit = 1 + soak.Choose(4)};
+  if constexpr (requires { its->Bad(); }) {
+    if (soak.OneIn(8)) {
+      soak.Decide(soak.ring().Start(its->Bad(), options), its, [] {});
+      return;
+    }
+  }
+  soak.Decide(soak.ring().Start(its->Op(), options), its, [&] { its->Send(); });
+  if constexpr (requires { its->Finish(); }) {
+    if (soak.OneIn(2)) its->Finish();
+  }
+}
+
 template <typename... Cases>
 bool AddToSoak(::testing::Types<Cases...>) {
   (SoakSteps().push_back(&SoakRow<Cases>), ...);
+  return true;
+}
+template <typename... Cases>
+bool AddStreamsToSoak(::testing::Types<Cases...>) {
+  (SoakSteps().push_back(&SoakStreamRow<Cases>), ...);
   return true;
 }
 
