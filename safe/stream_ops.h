@@ -52,7 +52,7 @@ struct Tick {
   unsigned count = 0;  // 0: for ever
 
   KernelRoom<__kernel_timespec> room = KernelRoom<__kernel_timespec>();
-  KernelRoom<unsigned> ticked = KernelRoom<unsigned>();
+  KernelRoom<unsigned> ticked = KernelRoom<unsigned>();  // so far
 
   using Item = void;
   struct Arrived {};

@@ -75,6 +75,15 @@ class SafeStreams : public CaseTest<Case> {
     } while (!stream.ready());
   }
 
+  // A timer that is just going off is missed.
+  static void Cancel(Ring& ring, const Items& stream) {
+    bool found = false;
+    for (int i = 0; i < 1000 && !found; ++i) {
+      found = ring.Wait(ring.Cancel(stream)).has_value();
+    }
+    EXPECT_TRUE(found);
+  }
+
   // Takes what there is, up to the cancellation: how many items.
   static std::size_t TakeUntilCancelled(Ring& ring, Items& stream) {
     for (std::size_t count = 0;; ++count) {
@@ -222,7 +231,7 @@ TYPED_TEST_P(SafeStreams, CancelledIsOver) {
     its.Send();
     this->ExpectNext(ring, stream, its);
     this->Arrive(ring, stream, its);
-    EXPECT_TRUE(ring.Wait(ring.Cancel(stream)));
+    this->Cancel(ring, stream);
     // What came before is not lost.
     EXPECT_GE(this->TakeUntilCancelled(ring, stream), 1u);
     // Too late.
@@ -233,9 +242,12 @@ TYPED_TEST_P(SafeStreams, CancelledIsOver) {
   {
     TypeParam its;
     auto queued = ring.Start(its.Op());
-    auto cancel = ring.Cancel(queued);
-    EXPECT_EQ(this->TakeUntilCancelled(ring, queued), 0u);
-    EXPECT_TRUE(ring.Wait(std::move(cancel)));
+    if (ring.Wait(ring.Cancel(queued))) {
+      EXPECT_EQ(this->TakeUntilCancelled(ring, queued), 0u);
+    } else {
+      this->Cancel(ring, queued);
+      (void)this->TakeUntilCancelled(ring, queued);
+    }
   }
   this->Drain(ring);
 }

@@ -179,6 +179,25 @@ TEST_F(SafeStream, TicksAreNotMoreOrFewerWhenTheyAreInterrupted) {
   EXPECT_EQ(count, 4);
 }
 
+// Each time that the kernel is entered it has gone off, and is not found.
+TEST_F(SafeStream, TicksThatComeLateAreStoppedAtTheLimit) {
+  constexpr std::size_t kLimit = 3;
+  auto ticks =
+      ring_.Start(Tick{.period = milliseconds(1)}, {.unread_limit = kLimit});
+  int entered = 0;
+  do {
+    EXPECT_TRUE(ring_.Wait(ring_.Nop()));
+    ::usleep(2000);
+  } while (++entered < 100 && ring_.in_flight() > 0);
+  EXPECT_EQ(ring_.in_flight(), 0u);
+  std::size_t unread = 0;
+  for (; ticks.ready(); ++unread) EXPECT_TRUE(ticks.Take()->has_value());
+  EXPECT_GE(unread, kLimit);
+  EXPECT_LT(unread, 2 * kLimit);
+  // It goes on.
+  EXPECT_TRUE(ring_.Next(ticks)->has_value());
+}
+
 TEST_F(SafeStream, CountsForOneAtTheLimit) {
   Ring ring = Make({.entries = 8, .in_flight_limit = 2});
   auto connections = ring.Start(AcceptMany{.socket = listener_.socket});
