@@ -31,6 +31,8 @@ void ArmStream(ownership::Record& record, StreamState& state) {
 }
 
 void ArmStreamWithBuffers(ownership::Record& record, StreamState& state) {
+  // Who takes these comes back here.
+  if (record.has_items) return;
   Engine& engine = Engine::Of(record);
   if (record.stage != ownership::Record::Stage::kDone ||
       state.next != AfterLast::kPause || state.buffers == nullptr ||

@@ -711,6 +711,31 @@ TEST_P(SafeBufferGroup, RingEndsWhileACallbackWaitsForALease) {
   }
 }
 
+// It had nothing left to be called for before there was a callback.
+TEST_P(SafeBufferGroup, RingEndsAfterAStreamRanDryUnread) {
+  const int descriptors = escrow::testing::OpenDescriptors();
+  for (const bool called : {false, true}) {
+    Put(pair_.there, std::string((kCount + 1) * kSize, 'x'));
+    auto stream =
+        ring_->Start(ReceiveMany{.socket = pair_.here, .group = *group_});
+    while (ring_->in_flight() > 0) EXPECT_TRUE(ring_->Wait(ring_->Nop()));
+    EXPECT_EQ(group_->available(), 0u);
+    const auto kept = std::make_shared<Kept>();
+    std::move(stream).ForEach([kept](auto item) { (*kept)(std::move(item)); });
+    if (called) {
+      EXPECT_EQ(ring_->Dispatch().value(), 1u);
+      EXPECT_EQ(kept->dry, 1);
+    }
+    ring_.reset();
+    EXPECT_EQ(kept.use_count(), 1);
+    kept->leases.clear();
+    pair_ = Pair();
+    ring_ = MakeRing();
+    group_ = MakeGroup(GetParam());
+    EXPECT_EQ(escrow::testing::OpenDescriptors(), descriptors);
+  }
+}
+
 TEST_P(SafeBufferGroup, StreamThatIsDroppedGivesBackWhatNobodyTook) {
   {
     auto stream =
