@@ -41,7 +41,7 @@ namespace {
 using ownership::RegisteredBuffer;
 using ownership::Slice;
 
-constexpr BufferPoolOptions kOptions = {.count = 8, .size = 100};
+constexpr BufferPoolOptions kOptions = {.count = 8 * kManifold, .size = 100};
 
 std::string_view Text(const RegisteredBuffer& buffer, std::size_t size) {
   return {reinterpret_cast<const char*>(buffer.data()), size};
@@ -61,7 +61,7 @@ struct Pooled {
   }
   static void Check(Ring&) { EXPECT_EQ(pool->available(), kOptions.count); }
   static void End() { pool.reset(); }
-  static bool HasRoom() { return pool->available() >= 2; }
+  static bool HasRoom() { return pool->available() >= 4; }
   static RegisteredBuffer Buffer() { return std::move(*pool->Take()); }
 };
 

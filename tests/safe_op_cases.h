@@ -44,7 +44,7 @@
 //   auto Waits();                // one that nothing ends yet
 //   void EndWait();              // makes that succeed
 //   void ExpectWaited(Outcome);
-//   static bool HasRoom();       // for two more in a soak, of the registered
+//   static bool HasRoom();       // for two more rows, in a soak
 //
 // Each row lives for one operation. ESCROW_OP_CASES(Family, Types) makes tests
 // of rows; or, where ESCROW_SOAK is defined, adds them to the soak (soak.h).

@@ -80,11 +80,19 @@ class Soak {
     return options;
   }
 
+  // What an operation or stream of a row works on, which must be gone at the
+  // end.
+  template <typename Case>
+  std::shared_ptr<Case> MakeWorld() {
+    auto world = std::make_shared<Case>();
+    worlds_.push_back({Case::kName, world});
+    return world;
+  }
+
   // Makes something of the handle of what was started. `world` is what it works
-  // on; `examine` is called with the outcome, if there is one.
-  template <typename Outcome, typename Examine>
-  void Decide(Operation<Outcome> operation, std::shared_ptr<void> world,
-              Examine examine) {
+  // on.
+  template <typename Outcome>
+  void Decide(Operation<Outcome> operation, std::shared_ptr<void> world) {
     ++started_;
     switch (Choose(10)) {
       case 0:  // dropped before the submit
@@ -100,45 +108,43 @@ class Soak {
         auto cancel = ring_->Cancel(operation);
         if (OneIn(2)) (void)ring_->Wait(std::move(cancel));
         // One request may miss it.
-        examine(ring_->CancelAndWait(std::move(operation)));
+        (void)ring_->CancelAndWait(std::move(operation));
         return;
       }
       case 4:
-        examine(ring_->CancelAndWait(std::move(operation)));
+        (void)ring_->CancelAndWait(std::move(operation));
         return;
       case 5:
-        std::move(operation).Then([world, examine](auto... parts) {
-          examine(Outcome{std::move(parts)...});
-        });
+        std::move(operation).Then([world](auto...) {});
         return;
       case 6:
         if (ring_->WaitAtMost(std::chrono::microseconds(Choose(500)),
                               operation)) {
-          examine(std::move(operation).Take());
+          (void)std::move(operation).Take();
         }
         return;
       default: {
         // Later; maybe after the ring.
         auto kept = std::make_shared<Operation<Outcome>>(std::move(operation));
-        Keep([this, kept, world, examine] {
-          if (kept->done() && OneIn(2)) examine(std::move(*kept).Take());
+        Keep([this, kept, world] {
+          if (kept->done() && OneIn(2)) (void)std::move(*kept).Take();
         });
       }
     }
   }
 
   // The same of a stream. `send` makes an item come.
-  template <typename T, typename Send>
-  void Decide(Stream<T> stream, std::shared_ptr<void> world, Send send) {
+  template <typename T>
+  void Decide(Stream<T> stream, std::shared_ptr<void> world,
+              const std::function<void()>& send) {
     using Item = typename Stream<T>::Item;
     ++started_;
     const std::size_t items = Choose(6);
     const auto send_all = [&] {
       for (std::size_t i = 0; i < items; ++i) {
         send();
-        if (OneIn(2)) {
-          EXPECT_TRUE(ring_->Wait(ring_->Nop()));
-        }
+        // Unless there are too many in flight for one more.
+        if (OneIn(2)) (void)ring_->Wait(ring_->Nop());
       }
     };
     if (OneIn(8)) return;  // dropped before the submit
@@ -162,7 +168,9 @@ class Soak {
       case 3:
         // What it gets is in use for a while, so that groups run dry.
         std::move(stream).ForEach([this, world](auto item) {
-          if (item.has_value() && item->has_value()) Hold(std::move(item));
+          if (item.has_value() && item->has_value()) {
+            this->Hold(std::move(item));
+          }
         });
         send_all();
         return;
@@ -250,6 +258,8 @@ class Soak {
     });
     ASSERT_TRUE(ring) << ring.error().message();
     ring_.emplace(std::move(*ring));
+    std::erase_if(worlds_,
+                  [](const World& its) { return its.world.expired(); });
     ++restarts_;
   }
 
@@ -259,6 +269,9 @@ class Soak {
     ring_.reset();
     for (const Registration& registration : registrations_) {
       if (registration.end != nullptr) registration.end();
+    }
+    for (const World& its : worlds_) {
+      EXPECT_TRUE(its.world.expired()) << its.name;
     }
   }
 
@@ -287,7 +300,13 @@ class Soak {
     }
   }
 
+  struct World {
+    const char* name;
+    std::weak_ptr<void> world;
+  };
+
   std::mt19937_64 random_;
+  std::vector<World> worlds_;
   std::optional<Ring> ring_;
   std::vector<std::function<void()>> kept_;
   std::size_t started_ = 0;
@@ -327,10 +346,9 @@ inline std::vector<SoakStep>& SoakSteps() {
 template <typename Case>
 void SoakRow(Soak& soak) {
   if (!Ready<Case>(soak)) return;
-  auto its = std::make_shared<Case>();
-  const auto expect_any = [](auto) {};
+  const auto its = soak.MakeWorld<Case>();
   if (soak.OneIn(8)) {
-    soak.Decide(soak.ring().Start(its->Bad(), soak.Options()), its, expect_any);
+    soak.Decide(soak.ring().Start(its->Bad(), soak.Options()), its);
     return;
   }
   if constexpr (requires { its->Waits(); }) {
@@ -342,33 +360,32 @@ void SoakRow(Soak& soak) {
         }
         its->EndWait();
       }
-      soak.Decide(std::move(operation), its, expect_any);
+      soak.Decide(std::move(operation), its);
       return;
     }
   }
   if constexpr (requires { its->Short(); }) {
     if (soak.OneIn(3)) {
-      soak.Decide(soak.ring().Start(its->Short(), soak.Options()), its,
-                  expect_any);
+      soak.Decide(soak.ring().Start(its->Short(), soak.Options()), its);
       return;
     }
   }
   if (soak.OneIn(4)) {
-    auto next = std::make_shared<Case>();
+    const auto next = soak.MakeWorld<Case>();
     auto members = soak.ring().Start(
         HardChain(With{its->Good(), soak.Options()}, next->Good()));
-    soak.Decide(std::move(std::get<1>(members)), next, expect_any);
-    soak.Decide(std::move(std::get<0>(members)), its, expect_any);
+    soak.Decide(std::move(std::get<1>(members)), next);
+    soak.Decide(std::move(std::get<0>(members)), its);
     return;
   }
-  soak.Decide(soak.ring().Start(its->Good(), soak.Options()), its, expect_any);
+  soak.Decide(soak.ring().Start(its->Good(), soak.Options()), its);
 }
 
 // One stream of a row of safe_stream_cases.h.
 template <typename Case>
 void SoakStreamRow(Soak& soak) {
   if (!Ready<Case>(soak)) return;
-  auto its = std::make_shared<Case>();
+  const auto its = soak.MakeWorld<Case>();
   const StreamOptions options = {.unread_limit = 1 + soak.Choose(4)};
   if constexpr (requires { its->Bad(); }) {
     if (soak.OneIn(8)) {
