@@ -98,6 +98,7 @@ void SoakRemote(Soak& soak) {
 TEST(Soak, EndsWithNothingLeft) {
   SoakSteps().push_back(&SoakRemote);
   std::printf("seed %u\n", seed);
+  std::fflush(stdout);
   const int descriptors = testing::OpenDescriptors();
   const auto end =
       std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
