@@ -52,9 +52,7 @@ class RecordPool {
   // Takes a record back, whose content is ended and which is in no list. Its
   // user_data() is not valid any more.
   void Release(Record& record) noexcept {
-    if (++record.use == 0) [[unlikely]] {
-      WrapUse(record);
-    }
+    Renew(record);
     record.SetState({});
     record.sqe_flags = 0;
     record.stays_on_drop = false;
@@ -62,6 +60,15 @@ class RecordPool {
     record.own_came = false;
     record.next_free = free_;
     free_ = &record;
+  }
+
+  // Gives a record that is used again, without having been taken back, another
+  // user_data(): what the kernel still hears of the last use does not concern
+  // this one.
+  void Renew(Record& record) noexcept {
+    if (++record.use == 0) [[unlikely]] {
+      WrapUse(record);
+    }
   }
 
   // The record that is now used under `user_data`, or null if there is none:

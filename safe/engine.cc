@@ -618,11 +618,7 @@ void Engine::OnOther(Record& record, const io_uring_cqe& cqe) noexcept {
   record.result.value = cqe.res;
   record.result.flags = cqe.flags;
   if ((record.attention & Record::kArriving) != 0) {
-    if (record.content_type->arrive(record, /*last=*/false)) {
-      // Where there is no room, the next completion asks again.
-      (void)ring_->TryPush(raw::Cancel{.user_data = record.user_data()},
-                           kNobody);
-    }
+    if (record.content_type->arrive(record, /*last=*/false)) Throttle(record);
     if ((record.attention & Record::kContinued) != 0) MakeReady(record);
   } else if (record.content_type->two_stages) {
     record.cancels = Record::kNoMoreCancels;
@@ -637,6 +633,17 @@ void Engine::OnOther(Record& record, const io_uring_cqe& cqe) noexcept {
       Settle(record);
     }
   }
+}
+
+void Engine::Throttle(const Record& record) noexcept {
+  // A timer that has gone off is not found before its completion is there, and
+  // by then may be about to go off again whenever somebody asks. But the kernel
+  // posts that before it goes on with a link.
+  if (ring_->sq_space_left() >= 2) {
+    (void)ring_->TryPush(raw::Nop(), kNobody, IOSQE_IO_HARDLINK);
+  }
+  // Where there is no room, the next completion asks again.
+  (void)ring_->TryPush(raw::Cancel{.user_data = record.user_data()}, kNobody);
 }
 
 bool Engine::OnDeadline(const io_uring_cqe& cqe) noexcept {

@@ -414,6 +414,8 @@ class Engine final : public Starter {
   void EndReaping() noexcept;
   // For one that is not the last of its record, or a notification.
   void OnOther(Record& record, const io_uring_cqe& cqe) noexcept;
+  // Asks the kernel to end a stream that has enough items.
+  void Throttle(const Record& record) noexcept;
   // For one that belongs to no record in flight; `record` has its user_data, or
   // is null.
   void OnForeignCompletion(Record* record, const io_uring_cqe& cqe);

@@ -3,9 +3,20 @@
 #include <cerrno>
 
 #include "escrow/ownership/record.h"
+#include "escrow/ownership/record_pool.h"
 #include "escrow/safe/engine.h"
 
 namespace escrow::safe::internal {
+namespace {
+
+void StartAgain(ownership::Record& record, StreamState& state) {
+  state.throttled = false;
+  // A request to stop the last one may be under way.
+  record.pool->Renew(record);
+  state.start(record);
+}
+
+}  // namespace
 
 void ArmStream(ownership::Record& record, StreamState& state) {
   if (record.stage != ownership::Record::Stage::kDone ||
@@ -16,11 +27,12 @@ void ArmStream(ownership::Record& record, StreamState& state) {
     state.next = AfterLast::kEnd;
     return;
   }
-  state.throttled = false;
-  state.start(record);
+  StartAgain(record, state);
 }
 
 void ArmStreamWithBuffers(ownership::Record& record, StreamState& state) {
+  // Who takes these comes back here.
+  if (record.has_items) return;
   Engine& engine = Engine::Of(record);
   if (record.stage != ownership::Record::Stage::kDone ||
       state.next != AfterLast::kPause || state.buffers == nullptr ||
@@ -40,8 +52,7 @@ void ArmStreamWithBuffers(ownership::Record& record, StreamState& state) {
 void UnparkStream(ownership::Record& record, StreamState& state,
                   ownership::Record::Unpark how) {
   if (how == ownership::Record::Unpark::kStart) {
-    state.throttled = false;
-    state.start(record);
+    StartAgain(record, state);
   } else {
     state.waiter.hook.unlink();
     Engine::Of(record).Finish(record, -ECANCELED);

@@ -88,7 +88,8 @@ struct StreamState {
 
 // Starts the request of a stream again, unless it is running or over.
 void ArmStream(ownership::Record& record, StreamState& state);
-// The same, but only when a buffer is there, if that is what it paused for.
+// The same once no items are left, but only when a buffer is there, if that is
+// what it paused for.
 void ArmStreamWithBuffers(ownership::Record& record, StreamState& state);
 void UnparkStream(ownership::Record& record, StreamState& state,
                   ownership::Record::Unpark how);

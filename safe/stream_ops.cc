@@ -45,15 +45,25 @@ void PollMany::Start(Record& record) {
 void Tick::Start(Record& record) {
   room.value = internal::ToTimespec(period);
   Engine::Of(record).Start<Until::kLastCompletion>(
-      record, raw::TimeoutMultishot{.duration = &room.value, .count = count},
+      record,
+      raw::TimeoutMultishot{.duration = &room.value,
+                            .count = count == 0 ? 0 : count - ticked.value},
       record.sqe_flags);
 }
 
-Result<void> Tick::Take(const RawResult& result) {
+Result<void> Tick::Take(const RawResult& result, Arrived) {
   if (result.value == -ETIME) return {};
   return internal::UsualOutcome<Result<void>>::Take(result);
 }
 
-AfterLast Tick::After(const RawResult&) noexcept { return AfterLast::kEnd; }
+Tick::Arrived Tick::Arrive(const RawResult& result) noexcept {
+  if (result.value == -ETIME) ++ticked.value;
+  return {};
+}
+
+AfterLast Tick::After(const RawResult& result) const noexcept {
+  const bool more = count == 0 || ticked.value < count;
+  return result.value == -ETIME && more ? AfterLast::kGoOn : AfterLast::kEnd;
+}
 
 }  // namespace escrow::safe

@@ -45,19 +45,22 @@ struct PollMany {
 
 // Succeeds each time that `period` (CLOCK_MONOTONIC) has passed, `count` times.
 // What was late comes late, and does not move what follows. A stream that was
-// throttled or interrupted by the kernel starts its period and its count again.
-// Linux 6.4.
+// throttled, or ended by the kernel for its own reasons, starts its period
+// again. Linux 6.4.
 struct Tick {
   std::chrono::nanoseconds period;
   unsigned count = 0;  // 0: for ever
 
   KernelRoom<__kernel_timespec> room = KernelRoom<__kernel_timespec>();
+  KernelRoom<unsigned> ticked = KernelRoom<unsigned>();  // so far
 
   using Item = void;
+  struct Arrived {};
   void Start(ownership::Record& record);
-  static Result<void> Take(const ownership::RawResult& result);
-  static void Discard(const ownership::RawResult&) noexcept {}
-  static AfterLast After(const ownership::RawResult& result) noexcept;
+  Arrived Arrive(const ownership::RawResult& result) noexcept;
+  static Result<void> Take(const ownership::RawResult& result, Arrived);
+  static void Discard(const ownership::RawResult&, Arrived) noexcept {}
+  AfterLast After(const ownership::RawResult& result) const noexcept;
 };
 
 }  // namespace escrow::safe

@@ -407,6 +407,16 @@ TEST(RecordPool, FindsTheUseThatIsMeantOnly) {
   pool.Release(record);
 }
 
+TEST(RecordPool, WhatIsRenewedIsNotFoundByWhatItWas) {
+  RecordPool pool;
+  Record& record = pool.Acquire();
+  const std::uint64_t first = record.user_data();
+  pool.Renew(record);
+  EXPECT_EQ(pool.Find(first), nullptr);
+  EXPECT_EQ(pool.Find(record.user_data()), &record);
+  pool.Release(record);
+}
+
 TEST(RecordPool, GenerationWrapsWithoutTouchingTheOtherBits) {
   RecordPool pool;
   Record& record = pool.Acquire();

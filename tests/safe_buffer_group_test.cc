@@ -27,6 +27,8 @@
 #include "escrow/safe/socket_ops.h"
 #include "escrow/safe/stream.h"
 #include "tests/safe_op_cases.h"
+#include "tests/safe_stream_cases.h"
+#include "tests/safe_world.h"
 #include "tests/support.h"
 
 namespace escrow::safe::cases {
@@ -181,7 +183,79 @@ using Cases =
     ::testing::Types<ReceiveIntoCase<false>, ReceiveIntoCase<true>,
                      ReceiveBundleCase<false>, ReceiveBundleCase<true>,
                      ReadIntoCase, ReadFileIntoCase>;
-INSTANTIATE_TYPED_TEST_SUITE_P(BufferGroup, SafeOps, Cases, CaseNames);
+ESCROW_OP_CASES(BufferGroup, Cases);
+
+// Streams. With more room than they use up before anybody takes an item.
+[[maybe_unused]] void ExpectSent(const std::string& text) {
+  EXPECT_EQ(text.substr(0, 3), "abc");
+  EXPECT_EQ(text.size() % 3, 0u);
+}
+
+template <bool kIncremental>
+struct Streamed : Grouped<kIncremental, 16384> {
+  World world;
+  Pair pair;
+
+  void Send() { Put(pair.there, "abc"); }
+  void Finish() { pair.there = Descriptor(); }
+};
+
+template <bool kIncremental>
+struct ReceiveManyCase : Streamed<kIncremental> {
+  static constexpr const char* kName =
+      kIncremental ? "ReceiveMany_incremental" : "ReceiveMany";
+  static constexpr const char* kCall = "recv (multishot)";
+
+  ReceiveMany Op() {
+    return {.socket = this->pair.here, .group = *this->group};
+  }
+  void Expect(Result<Lease> lease) { ExpectSent(Text(*lease)); }
+  ReceiveMany Bad() {
+    return {.socket = this->world.OpenFile(), .group = *this->group};
+  }
+  static constexpr int kError = ENOTSOCK;
+};
+
+template <bool kIncremental>
+struct ReceiveBundlesCase : Streamed<kIncremental> {
+  static constexpr const char* kName =
+      kIncremental ? "ReceiveBundles_incremental" : "ReceiveBundles";
+  static constexpr const char* kCall = "recv (bundle, multishot)";
+
+  ReceiveBundles Op() {
+    return {.socket = this->pair.here, .group = *this->group};
+  }
+  void Expect(Result<LeaseBundle> bundle) {
+    ASSERT_FALSE(bundle->empty());
+    ExpectSent(Text(bundle->Next()));
+    EXPECT_TRUE(bundle->empty());
+  }
+  ReceiveBundles Bad() {
+    return {.socket = this->world.OpenFile(), .group = *this->group};
+  }
+  static constexpr int kError = ENOTSOCK;
+};
+
+template <bool kIncremental>
+struct ReadManyCase : Grouped<kIncremental, 16384> {
+  Ends ends;
+  static constexpr const char* kName =
+      kIncremental ? "ReadMany_incremental" : "ReadMany";
+  static constexpr const char* kCall = "read (multishot)";
+
+  ReadMany Op() { return {.file = ends.read, .group = *this->group}; }
+  void Send() { Put(ends.write, "abc"); }
+  void Finish() { ends.write = Descriptor(); }
+  void Expect(Result<Lease> lease) { ExpectSent(Text(*lease)); }
+  ReadMany Bad() { return {.file = ends.write, .group = *this->group}; }
+  static constexpr int kError = EBADF;
+};
+
+using StreamCases =
+    ::testing::Types<ReceiveManyCase<false>, ReceiveManyCase<true>,
+                     ReceiveBundlesCase<false>, ReceiveBundlesCase<true>,
+                     ReadManyCase<false>, ReadManyCase<true>>;
+ESCROW_STREAM_CASES(BufferGroup, StreamCases);
 
 // What a row cannot say.
 
@@ -634,6 +708,31 @@ TEST_P(SafeBufferGroup, RingEndsWhileACallbackWaitsForALease) {
     pair_ = Pair();
     ring_ = MakeRing();
     group_ = MakeGroup(GetParam());
+  }
+}
+
+// It had nothing left to be called for before there was a callback.
+TEST_P(SafeBufferGroup, RingEndsAfterAStreamRanDryUnread) {
+  const int descriptors = escrow::testing::OpenDescriptors();
+  for (const bool called : {false, true}) {
+    Put(pair_.there, std::string((kCount + 1) * kSize, 'x'));
+    auto stream =
+        ring_->Start(ReceiveMany{.socket = pair_.here, .group = *group_});
+    while (ring_->in_flight() > 0) EXPECT_TRUE(ring_->Wait(ring_->Nop()));
+    EXPECT_EQ(group_->available(), 0u);
+    const auto kept = std::make_shared<Kept>();
+    std::move(stream).ForEach([kept](auto item) { (*kept)(std::move(item)); });
+    if (called) {
+      EXPECT_EQ(ring_->Dispatch().value(), 1u);
+      EXPECT_EQ(kept->dry, 1);
+    }
+    ring_.reset();
+    EXPECT_EQ(kept.use_count(), 1);
+    kept->leases.clear();
+    pair_ = Pair();
+    ring_ = MakeRing();
+    group_ = MakeGroup(GetParam());
+    EXPECT_EQ(escrow::testing::OpenDescriptors(), descriptors);
   }
 }
 

@@ -28,6 +28,8 @@
 #include "escrow/safe/stream.h"
 #include "escrow/safe/stream_ops.h"
 #include "tests/safe_op_cases.h"
+#include "tests/safe_stream_cases.h"
+#include "tests/safe_world.h"
 #include "tests/support.h"
 
 namespace escrow::safe::cases {
@@ -36,7 +38,8 @@ namespace {
 using escrow::testing::OpenDescriptors;
 using ownership::FixedFile;
 
-constexpr FileTableOptions kSlots = {.made = 8, .put = 4};
+constexpr FileTableOptions kSlots = {.made = 8 * kManifold,
+                                     .put = 4 * kManifold};
 
 // IORING_REGISTER_FILES_UPDATE, of a ring that is registered with its thread.
 constexpr unsigned kRegisterFilesUpdate = 6 | (1u << 31);
@@ -226,10 +229,40 @@ struct CloseCase : Tabled {
   static constexpr int kError = EBADF;
 };
 
+struct DirectAcceptManyCase : Tabled {
+  World world;
+  Listener listener{world};
+  std::vector<Descriptor> clients = {};
+  static constexpr const char* kName = "Direct_AcceptMany";
+  static constexpr const char* kCall = "accept (multishot)";
+
+  Direct<AcceptMany> Op() {
+    return {.table = *table, .op = {.socket = listener.socket}};
+  }
+  void Send() {
+    clients.push_back(UnixSocket());
+    EXPECT_EQ(::connect(clients.back().number(), listener.address.data(),
+                        listener.address.size()),
+              0);
+  }
+  void Expect(Result<FixedFile> connection) { ExpectMade(*connection); }
+  Direct<AcceptMany> Bad() {
+    clients.push_back(UnixSocket());
+    return {.table = *table, .op = {.socket = clients.back()}};
+  }
+  static constexpr int kError = EINVAL;
+};
+
 using Cases = ::testing::Types<DirectOpenCase, DirectSocketCase,
-                               DirectAcceptCase, DirectPipeCase,
-                               InstallDescriptorCase, FixedSendCase, CloseCase>;
-INSTANTIATE_TYPED_TEST_SUITE_P(FileTable, SafeOps, Cases, CaseNames);
+                               DirectAcceptCase, DirectPipeCase, FixedSendCase>;
+ESCROW_OP_CASES(FileTable, Cases);
+using StreamCases = ::testing::Types<DirectAcceptManyCase>;
+ESCROW_STREAM_CASES(FileTable, StreamCases);
+#ifndef ESCROW_SOAK
+// Their bad ops take a slot from whoever has it.
+using SlotCases = ::testing::Types<InstallDescriptorCase, CloseCase>;
+INSTANTIATE_TYPED_TEST_SUITE_P(FileTableSlots, SafeOps, SlotCases, CaseNames);
+#endif
 
 // What a row cannot say.
 

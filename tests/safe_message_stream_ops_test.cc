@@ -6,7 +6,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstddef>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -26,6 +28,7 @@
 #include "escrow/safe/ring.h"
 #include "escrow/safe/socket_ops.h"
 #include "escrow/safe/stream.h"
+#include "tests/safe_stream_cases.h"
 #include "tests/safe_world.h"
 #include "tests/support.h"
 
@@ -36,7 +39,7 @@ using escrow::testing::OpenDescriptors;
 using ownership::ControlData;
 using ownership::ControlRoom;
 
-constexpr std::size_t kCount = 4;
+constexpr std::size_t kCount = 8;
 constexpr std::size_t kBytes = 8;  // of a message
 constexpr std::size_t kControl = ControlRoom::For(sizeof(int));
 
@@ -47,6 +50,85 @@ void Put(const Descriptor& file, std::string_view text) {
   EXPECT_EQ(::send(file.number(), text.data(), text.size(), 0),
             std::ssize(text));
 }
+
+// A group of each ring, which outlives it.
+struct Grouped {
+  inline static std::optional<BufferGroup> group;
+
+  static void Prepare(Ring& ring) {
+    auto made = BufferGroup::Create(
+        ring, {.count = kCount,
+               .size = ReceiveMessageMany::kOverhead + kControl + kBytes});
+    ASSERT_TRUE(made) << made.error().message();
+    group = std::move(*made);
+  }
+  static void Check(Ring&) { EXPECT_EQ(group->available(), kCount); }
+  static void End() { group.reset(); }
+
+  World world = {};
+  auto Bad() {
+    return ReceiveMessageMany{.socket = world.OpenFile(), .group = *group};
+  }
+  static constexpr int kError = ENOTSOCK;
+  static constexpr const char* kCall = "recvmsg (multishot)";
+};
+
+struct DatagramsCase : Grouped {
+  Pair pair{SOCK_DGRAM};
+  static constexpr const char* kName = "ReceiveMessageMany";
+
+  auto Op() {
+    return ReceiveMessageMany{
+        .socket = pair.here, .group = *group, .control_size = kControl};
+  }
+  void Send() { Put(pair.there, "12345678"); }
+  void Expect(Result<LeasedMessage> message) {
+    EXPECT_EQ(Text(*message), "12345678");
+    EXPECT_EQ(message->flags, 0);
+  }
+};
+
+// With a file that each of them passes, which somebody has to close.
+struct ConnectionCase : Grouped {
+  Pair pair;
+  static constexpr const char* kName = "ReceiveMessageMany_connection";
+  static constexpr bool kItemsCost = true;
+
+  auto Op() {
+    return ReceiveMessageMany{.socket = pair.here,
+                              .group = *group,
+                              .control_size = kControl,
+                              .connection = true};
+  }
+  void Send() {
+    const Descriptor file = world.OpenFile();
+    const int number = file.number();
+    alignas(cmsghdr) std::byte control[CMSG_SPACE(sizeof(number))] = {};
+    char bytes[] = "abc";
+    iovec part = {.iov_base = bytes, .iov_len = 3};
+    msghdr message = {};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof(control);
+    cmsghdr* const head = CMSG_FIRSTHDR(&message);
+    *head = {.cmsg_len = CMSG_LEN(sizeof(number)),
+             .cmsg_level = SOL_SOCKET,
+             .cmsg_type = SCM_RIGHTS};
+    std::memcpy(CMSG_DATA(head), &number, sizeof(number));
+    EXPECT_EQ(::sendmsg(pair.there.number(), &message, 0), 3);
+  }
+  void Expect(Result<LeasedMessage> message) {
+    EXPECT_EQ(Text(*message), "abc");
+    EXPECT_TRUE(message->control.TakeDescriptor());
+  }
+  void Finish() { pair.there = Descriptor(); }
+};
+
+using Cases = ::testing::Types<DatagramsCase, ConnectionCase>;
+ESCROW_STREAM_CASES(MessageStream, Cases);
+
+// What a row cannot say.
 
 class SafeMessageStream : public ::testing::Test {
  protected:

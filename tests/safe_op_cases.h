@@ -2,11 +2,9 @@
 #define ESCROW_TESTS_SAFE_OP_CASES_H_
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <cstddef>
-#include <cstdlib>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -17,8 +15,7 @@
 #include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
 #include "tests/allocations.h"
-#include "tests/safe_world.h"
-#include "tests/support.h"
+#include "tests/safe_cases.h"
 
 #ifdef ESCROW_SOAK
 #include "tests/soak.h"
@@ -47,9 +44,10 @@
 //   auto Waits();                // one that nothing ends yet
 //   void EndWait();              // makes that succeed
 //   void ExpectWaited(Outcome);
+//   static bool HasRoom();       // for two more rows, in a soak
 //
 // Each row lives for one operation. ESCROW_OP_CASES(Family, Types) makes tests
-// of rows, and, where ESCROW_SOAK is defined, adds them to the soak (soak.h).
+// of rows; or, where ESCROW_SOAK is defined, adds them to the soak (soak.h).
 
 namespace escrow::safe::cases {
 
@@ -63,15 +61,8 @@ const auto& ResultOf(const Outcome& outcome) {
   }
 }
 
-struct CaseNames {
-  template <typename Case>
-  static std::string GetName(int) {
-    return Case::kName;
-  }
-};
-
 template <typename Case>
-class SafeOps : public ::testing::Test {
+class SafeOps : public CaseTest<Case> {
  protected:
   static constexpr bool kWaits = requires(Case its) { its.Waits(); };
   static constexpr bool kShort = requires(Case its) { its.Short(); };
@@ -85,52 +76,11 @@ class SafeOps : public ::testing::Test {
     }
   }();
 
-  void SetUp() override {
-    if constexpr (requires(Case its) { its.Possible(); }) {
-      if (!Case().Possible()) GTEST_SKIP() << "not on this machine";
-    }
-    descriptors_ = escrow::testing::OpenDescriptors();
-  }
-
-  // What happened to descriptors shows in their number: lazily, for workers of
-  // the kernel close some.
-  void TearDown() override {
-    if (IsSkipped()) return;
-    for (int i = 0;
-         i < 500 && escrow::testing::OpenDescriptors() != descriptors_; ++i) {
-      ::usleep(1000);
-    }
-    EXPECT_EQ(escrow::testing::OpenDescriptors(), descriptors_);
-    if constexpr (requires { Case::End(); }) Case::End();
-  }
-
-  static Ring MakeRing() {
-    auto ring = Ring::Create({.entries = 8});
-    if (!ring) {
-      ADD_FAILURE() << ring.error().message();
-      std::abort();
-    }
-    if constexpr (requires { Case::Prepare(*ring); }) Case::Prepare(*ring);
-    return std::move(*ring);
-  }
-
-  // A completion of something else shows that what was to complete has.
-  static void LetPass(Ring& ring) { EXPECT_TRUE(ring.Wait(ring.Nop())); }
-
-  static void Drain(Ring& ring) {
-    while (ring.in_flight() > 0) EXPECT_TRUE(ring.Dispatch());
-    EXPECT_EQ(ring.unknown_completions(), 0u);
-    if constexpr (requires { Case::Check(ring); }) Case::Check(ring);
-  }
-
   // Whether an operation may end like this after it was cancelled.
   static bool IsCancelled(const std::error_code& error) {
     return error == std::errc::operation_canceled ||
            error == std::errc::interrupted;
   }
-
- private:
-  int descriptors_ = 0;
 };
 TYPED_TEST_SUITE_P(SafeOps);
 
@@ -417,8 +367,7 @@ REGISTER_TYPED_TEST_SUITE_P(SafeOps, Succeeds, FailsWithTheNameOfTheCall,
                             AllocatesNothing);
 
 #ifdef ESCROW_SOAK
-#define ESCROW_OP_CASES(family, types)                               \
-  INSTANTIATE_TYPED_TEST_SUITE_P(family, SafeOps, types, CaseNames); \
+#define ESCROW_OP_CASES(family, types) \
   const bool family##_soaked = AddToSoak(types())
 #else
 #define ESCROW_OP_CASES(family, types) \

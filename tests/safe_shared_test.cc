@@ -27,6 +27,7 @@
 #include "escrow/safe/ring.h"
 #include "escrow/safe/socket_ops.h"
 #include "tests/safe_op_cases.h"
+#include "tests/safe_world.h"
 #include "tests/support.h"
 
 namespace escrow::safe::cases {
@@ -124,7 +125,7 @@ struct ReceivePinnedCase {
 };
 
 using Cases = ::testing::Types<SendSharedCase, ReceivePinnedCase>;
-INSTANTIATE_TYPED_TEST_SUITE_P(Shared, SafeOps, Cases, CaseNames);
+ESCROW_OP_CASES(Shared, Cases);
 
 // Shared.
 

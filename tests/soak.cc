@@ -1,6 +1,6 @@
-// All operations at once, again and again, each meeting a random end: dropped,
-// cancelled, too late, waited for, called back, forgotten, or in flight when
-// its ring ends. At the end nothing is left.
+// All operations and streams at once, again and again, each meeting a random
+// end: dropped, cancelled, too late, waited for, called back, forgotten, or in
+// flight when its ring ends. At the end nothing is left.
 //
 //   bazel test //tests:soak                                    # one minute
 //   bazel run --config=asan //tests:soak -- --seconds=3600 --seed=1
@@ -12,22 +12,20 @@
 
 #include <charconv>
 #include <chrono>
+#include <condition_variable>
 #include <csignal>
 #include <cstdio>
-#include <cstring>
-#include <optional>
+#include <deque>
+#include <memory>
+#include <mutex>
 #include <random>
-#include <string>
 #include <string_view>
+#include <system_error>
+#include <thread>
 #include <utility>
-#include <vector>
 
-#include "escrow/ownership/descriptor.h"
-#include "escrow/safe/result.h"
+#include "escrow/safe/remote.h"
 #include "escrow/safe/ring.h"
-#include "escrow/safe/stream.h"
-#include "escrow/safe/stream_ops.h"
-#include "tests/safe_world.h"
 #include "tests/support.h"
 
 namespace escrow::safe::cases {
@@ -36,51 +34,77 @@ namespace {
 unsigned seconds = 60;
 unsigned seed = std::random_device()();
 
-// A stream of connections, some of which are taken.
-void SoakAccept(Soak& soak) {
-  const World world;
-  const Listener listener(world);
-  auto connections = std::make_shared<Stream<Descriptor>>(
-      soak.ring().Start(AcceptMany{.socket = listener.socket},
-                        {.unread_limit = 1 + soak.Choose(4)}));
-  for (std::size_t i = soak.Choose(6); i > 0; --i) {
-    const Descriptor client = UnixSocket();
-    EXPECT_EQ(::connect(client.number(), listener.address.data(),
-                        listener.address.size()),
-              0);
-    if (soak.OneIn(2)) {
-      EXPECT_TRUE(soak.ring().Submit());
-    }
-    if (connections->ready()) (void)connections->Take();
-  }
-  if (soak.OneIn(2)) {
-    std::move(*connections).ForEach([left = soak.Choose(4)](auto item) mutable {
-      return item.has_value() && left-- > 0;
-    });
-  } else {
-    soak.Keep([connections] {
-      if (connections->ready()) (void)connections->Take();
-    });
-  }
-}
+// Another thread, which posts to rings whether they are there or not.
+class Poster {
+ public:
+  Poster() : thread_([this] { Run(); }) {}
+  Poster(const Poster&) = delete;
+  Poster& operator=(const Poster&) = delete;
+  // Run or not, what was posted is gone.
+  ~Poster() { EXPECT_EQ(alive_.use_count(), 1); }
 
-void SoakTick(Soak& soak) {
-  auto ticks = std::make_shared<Stream<void>>(
-      soak.ring().Start(Tick{.period = std::chrono::microseconds(100),
-                             .count = static_cast<unsigned>(soak.Choose(4))}));
-  soak.Keep([ticks] {
-    if (ticks->ready()) (void)ticks->Take();
-  });
+  void Stop() {
+    {
+      const std::lock_guard lock(mutex_);
+      stop_ = true;
+    }
+    changed_.notify_one();
+    thread_.join();
+  }
+
+  void PostTo(Remote remote) {
+    {
+      const std::lock_guard lock(mutex_);
+      remotes_.push_back(std::move(remote));
+    }
+    changed_.notify_one();
+  }
+
+ private:
+  void Run() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      changed_.wait(lock, [&] { return stop_ || !remotes_.empty(); });
+      if (remotes_.empty()) return;
+      const Remote remote = std::move(remotes_.front());
+      remotes_.pop_front();
+      lock.unlock();
+      for (int i = 0; i < 3; ++i) {
+        if (const auto posted = remote.Post([alive = alive_] {}); !posted) {
+          EXPECT_EQ(posted.error(), std::errc::owner_dead);
+        }
+      }
+      lock.lock();
+    }
+  }
+
+  const std::shared_ptr<int> alive_ = std::make_shared<int>();
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Remote> remotes_;
+  bool stop_ = false;
+  std::thread thread_;
+};
+Poster* poster = nullptr;
+
+void SoakRemote(Soak& soak) {
+  auto remote = soak.ring().CreateRemote({.eventfd = soak.OneIn(8)});
+  ASSERT_TRUE(remote) << remote.error().message();
+  if (soak.OneIn(2)) poster->PostTo(*remote);
+  poster->PostTo(std::move(*remote));
+  if (soak.OneIn(2)) soak.Dispatch();
 }
 
 TEST(Soak, EndsWithNothingLeft) {
-  SoakSteps().push_back(&SoakAccept);
-  SoakSteps().push_back(&SoakTick);
+  SoakSteps().push_back(&SoakRemote);
   std::printf("seed %u\n", seed);
+  std::fflush(stdout);
   const int descriptors = testing::OpenDescriptors();
   const auto end =
       std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
   {
+    Poster its_poster;
+    poster = &its_poster;
     Soak soak(seed);
     while (std::chrono::steady_clock::now() < end && !HasFailure()) {
       SoakSteps()[soak.Choose(SoakSteps().size())](soak);
@@ -89,6 +113,7 @@ TEST(Soak, EndsWithNothingLeft) {
       if (soak.OneIn(256)) (void)soak.ring().CancelAll();
       if (soak.OneIn(100)) soak.Restart();
     }
+    its_poster.Stop();
     soak.Finish();
     std::printf("%zu operations, %zu rings\n", soak.started(), soak.restarts());
   }
