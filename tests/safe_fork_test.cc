@@ -120,6 +120,16 @@ TEST_P(SafeForkTest, AChildThatOnlyExits) {
   ExpectUntouched(std::move(read));
 }
 
+// Its only thread is known to have been another one.
+TEST_P(SafeForkTest, AChildWhoseThreadEnds) {
+  pid_t child = -1;
+  std::thread([&] {
+    { const Ring ring = MakeRing({.setup_flags = GetParam().setup_flags}); }
+    child = ::fork();
+  }).join();
+  EXPECT_EQ(Reaped(child), 0);
+}
+
 TEST_P(SafeForkTest, AChildThatDestroysTheRing) {
   Arena arena = {};
   auto read = StartRead();

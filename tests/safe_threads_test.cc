@@ -10,6 +10,8 @@
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <future>
 #include <memory>
@@ -233,6 +235,28 @@ TEST_P(RemoteTest, DispatchEndsWithTheLastRemote) {
   EXPECT_EQ(ring_->Dispatch().value(), 0u);
   thread.join();
   EXPECT_EQ(ring_->Dispatch().value(), 0u);
+}
+
+TEST_P(RemoteTest, AWakeUpIsTakenBack) {
+  const Remote remote = MakeRemote();
+  std::thread thread([&] {
+    std::this_thread::sleep_for(milliseconds(20));
+    EXPECT_TRUE(remote.Post([] {}));
+  });
+  while (ring_->Dispatch().value() == 0) {
+  }
+  thread.join();
+  EXPECT_EQ(ring_->Dispatch(milliseconds(0)).value(), 0u);
+  // Who sleeps by an event that is still there does not.
+  for (const auto& file :
+       std::filesystem::directory_iterator("/proc/self/fdinfo")) {
+    std::ifstream lines(file.path());
+    for (std::string line; std::getline(lines, line);) {
+      if (line.starts_with("eventfd-count:")) {
+        EXPECT_TRUE(line.ends_with(" 0")) << line;
+      }
+    }
+  }
 }
 
 TEST_P(RemoteTest, DispatchWithALimitEndsWithoutPosts) {
