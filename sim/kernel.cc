@@ -1,6 +1,6 @@
 #include "escrow/sim/kernel.h"
 
-#include <fcntl.h>
+#include <dirent.h>
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "escrow/sim/choices.h"
+#include "escrow/sim/file.h"
 #include "escrow/sim/kernel_state.h"
 #include "escrow/sim/ledger.h"
 #include "escrow/sim/memory.h"
@@ -70,7 +71,7 @@ bool Consistent(std::uint32_t flags) noexcept {
 // What a system call of the program's is inside of.
 class Call {
  public:
-  Call() : lock_(Kernel::Get().mutex()) {}
+  Call() : lock_(Kernel::Get().mutex()) { Kernel::Get().WatchThread(); }
 
  private:
   Inside inside_;
@@ -105,6 +106,8 @@ int ChooseSizes(unsigned entries, io_uring_params& params) noexcept {
 // A child process has none of the rings, nor what is in flight on them: what
 // is shared with its parent must stay as it is.
 Kernel::Kernel() {
+  (void)::pthread_key_create(&end_of_thread_,
+                             [](void* value) { Get().OnEndOfThread(value); });
   // The ledger's handlers first, for it is locked after the kernel.
   (void)Holds(Owner());
   ::pthread_atfork([] { Get().mutex_.lock(); }, [] { Get().mutex_.unlock(); },
@@ -132,6 +135,7 @@ Kernel& Kernel::Get() noexcept {
 }
 
 void Kernel::Reset(Options options) {
+  CloseForgotten();
   if (!rings_.empty()) {
     std::fputs("escrow sim: Reset() while there are rings\n", stderr);
     std::abort();
@@ -162,6 +166,41 @@ std::shared_ptr<Ring> Kernel::Find(int fd) noexcept {
   return nullptr;
 }
 
+int Kernel::FindDuplicate(const Ring& ring) const noexcept {
+  DIR* const directory = ::opendir("/proc/self/fd");
+  if (directory == nullptr) return -1;
+  int found = -1;
+  while (const dirent* const entry = ::readdir(directory)) {
+    const int fd = std::atoi(entry->d_name);
+    // Requests on it are not what keeps it open.
+    const bool ours =
+        fd >= FirstOwnNumber() && (first_ring_ == 0 || fd < first_ring_);
+    struct stat status = {};
+    if (fd == ring.fd() || ours || ::fstat(fd, &status) != 0 ||
+        !ring.Is(status.st_dev, status.st_ino)) {
+      continue;
+    }
+    found = fd;
+    break;
+  }
+  ::closedir(directory);
+  return found;
+}
+
+void Kernel::CloseForgotten() {
+  for (std::size_t i = rings_.size(); i-- > 0;) {
+    const std::shared_ptr<Ring> ring = rings_[i];
+    struct stat status = {};
+    if (!ring->renumbered() || (::fstat(ring->fd(), &status) == 0 &&
+                                ring->Is(status.st_dev, status.st_ino))) {
+      continue;
+    }
+    const int other = FindDuplicate(*ring);
+    if (other < 0) Close(ring);
+    if (other >= 0) ring->Renumber(other);
+  }
+}
+
 std::shared_ptr<Ring> Kernel::FindMapped(const void* address) noexcept {
   for (const std::shared_ptr<Ring>& ring : rings_) {
     if (ring->Covers(address)) return ring;
@@ -180,13 +219,46 @@ void Kernel::Close(std::shared_ptr<Ring> ring) {
   if (ring->busy()) closed_.push_back(ring);
 }
 
+void Kernel::Posted(const Ring& ring) noexcept {
+  for (const std::shared_ptr<Ring>& other : rings_) {
+    for (Request* const request : other->requests()) {
+      if (request->polled == &ring) request->Retry();
+    }
+  }
+}
+
 void Kernel::ProgressClosed() {
+  CloseForgotten();
   // By index: none is added meanwhile.
   for (std::size_t i = closed_.size(); i-- > 0;) {
     closed_[i]->Progress();
     if (!closed_[i]->busy()) {
       closed_.erase(closed_.begin() + static_cast<std::ptrdiff_t>(i));
     }
+  }
+}
+
+// Threads.
+
+void Kernel::WatchThread() noexcept {
+  if (::pthread_getspecific(end_of_thread_) != nullptr) return;
+  (void)::pthread_setspecific(end_of_thread_, this);
+}
+
+void Kernel::OnEndOfThread(const void* value) noexcept {
+  // What others do at the end of the thread, with rings maybe, comes first.
+  if (value == this) {
+    (void)::pthread_setspecific(end_of_thread_, &end_of_thread_);
+    return;
+  }
+  const Inside inside;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const long thread = ThreadId();
+  std::erase_if(registered_, [thread](const auto& of_thread) {
+    return of_thread->thread == thread;
+  });
+  for (const auto* const rings : {&rings_, &closed_}) {
+    for (const std::shared_ptr<Ring>& ring : *rings) ring->EndThread(thread);
   }
 }
 
@@ -357,7 +429,7 @@ int SysEnter(unsigned fd, unsigned to_submit, unsigned min_complete,
                                : kernel.Find(static_cast<int>(fd));
   if (ring == nullptr) {
     if (registered) return -EINVAL;
-    return ::fcntl(static_cast<int>(fd), F_GETFD) < 0 ? -EBADF : -EOPNOTSUPP;
+    return File::Borrow(static_cast<int>(fd)).IsOpen() ? -EOPNOTSUPP : -EBADF;
   }
   kernel.ProgressClosed();
   return ring->Enter(to_submit, min_complete, flags, arg, size);
@@ -375,7 +447,7 @@ int SysRegister(unsigned fd, unsigned opcode, void* arg,
                                : kernel.Find(static_cast<int>(fd));
   if (ring == nullptr) {
     if (registered) return -EINVAL;
-    return ::fcntl(static_cast<int>(fd), F_GETFD) < 0 ? -EBADF : -EOPNOTSUPP;
+    return File::Borrow(static_cast<int>(fd)).IsOpen() ? -EOPNOTSUPP : -EBADF;
   }
   kernel.ProgressClosed();
   return ring->Register(opcode, arg, count);
@@ -385,8 +457,12 @@ int SysClose(int fd) noexcept {
   const Call call;
   Kernel& kernel = Kernel::Get();
   const auto ring = kernel.Find(fd);
-  // Of a duplicate nothing becomes but that it is gone.
-  if (ring != nullptr && ring->fd() == fd) kernel.Close(ring);
+  if (ring != nullptr && ring->fd() == fd) {
+    // It lives on by any other descriptor that there is of it.
+    const int other = kernel.FindDuplicate(*ring);
+    if (other < 0) kernel.Close(ring);
+    if (other >= 0) ring->Renumber(other);
+  }
   return static_cast<int>(RealCall(SYS_close, fd));
 }
 

@@ -1,6 +1,8 @@
 #ifndef ESCROW_SIM_KERNEL_STATE_H_
 #define ESCROW_SIM_KERNEL_STATE_H_
 
+#include <pthread.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <ctime>
@@ -42,7 +44,15 @@ class Kernel {
   // Of IORING_SETUP_REGISTERED_FD_ONLY: an index, or -errno.
   int RegisterRing(const std::shared_ptr<Ring>& ring);
   void Close(std::shared_ptr<Ring> ring);
+  // Another descriptor of a ring that the program has; -1 if there is none.
+  int FindDuplicate(const Ring& ring) const noexcept;
   std::shared_ptr<Ring> FindMapped(const void* address) noexcept;
+
+  // When the calling thread is inside: so that it is known when it ends.
+  void WatchThread() noexcept;
+
+  // For a ring on which something was posted: for those that poll it.
+  void Posted(const Ring& ring) noexcept;
 
   // Lets the requests of closed rings go on, or end.
   void ProgressClosed();
@@ -71,6 +81,9 @@ class Kernel {
 
   Kernel();
 
+  // Closes what lives on by a duplicate that was closed where nobody saw it.
+  void CloseForgotten();
+  void OnEndOfThread(const void* value) noexcept;
   // In a child process.
   void Forget() noexcept;
   Registered& OfThread();
@@ -82,6 +95,7 @@ class Kernel {
   std::vector<std::shared_ptr<Ring>> closed_;
   std::vector<std::unique_ptr<Registered>> registered_;
   std::vector<Asked> unsupported_;
+  ::pthread_key_t end_of_thread_ = {};
   int first_ring_ = 0;
   std::int64_t passed_ = 0;  // of virtual time, ns
 };

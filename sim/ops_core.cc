@@ -277,6 +277,9 @@ class Poll final : public Op {
     return 0;
   }
   Attempt Try(Request& request) override {
+    if (const auto ring = request.ring().kernel().Find(request.fd())) {
+      return PollRing(request, *ring);
+    }
     std::uint32_t events = request.TakeEvents();
     if (multishot_ && !std::exchange(begun_, true)) {
       // What is there already comes as the first edge.
@@ -299,6 +302,17 @@ class Poll final : public Op {
       return Attempt::Done(result);
     }
     return Attempt::Blocked();
+  }
+
+  // What a simulated one is made of is always ready.
+  Attempt PollRing(Request& request, Ring& ring) {
+    request.polled = &ring;
+    request.Keep();
+    const std::uint32_t events = ring.Events() & events_;
+    if (events == 0) return Attempt::Blocked();
+    const auto result = static_cast<std::int32_t>(events);
+    return multishot_ && request.Post(result, 0) ? Attempt::Blocked()
+                                                 : Attempt::Done(result);
   }
 
   void Update(Request& request, std::uint32_t events) {
@@ -395,6 +409,7 @@ class MsgRing final : public Op {
     if (sqe.len != 0 || &target == &request.ring()) {
       return Attempt::Done(-EINVAL);
     }
+    if (target.orphaned()) return Attempt::Done(-EOWNERDEAD);
     const File* const source =
         request.ring().files().Find(static_cast<std::uint32_t>(sqe.addr3));
     if (source == nullptr) return Attempt::Done(-EBADF);

@@ -1,8 +1,10 @@
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/sockios.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
@@ -19,7 +21,7 @@
 #include "escrow/sim/request.h"
 #include "escrow/sim/ring.h"
 
-// Making sockets and connections, and asking sockets.
+// Making sockets and connections, and commands to sockets and devices.
 
 namespace escrow::sim {
 namespace {
@@ -279,10 +281,22 @@ class Command final : public Op {
   }
 
  private:
+  static std::int32_t ExecuteOnDevice(Request& request) {
+    const io_uring_sqe& sqe = request.sqe();
+    constexpr std::uint32_t kDiscard = _IO(0x12, 0);  // BLOCK_URING_CMD_DISCARD
+    if (sqe.cmd_op != kDiscard) {
+      return request.ring().kernel().Unsupported("block command", sqe.cmd_op);
+    }
+    if (sqe.ioprio != 0 || sqe.len != 0 || sqe.file_index != 0) return -EINVAL;
+    std::uint64_t range[2] = {sqe.addr, sqe.addr3};
+    return Call(SYS_ioctl, request.fd(), BLKDISCARD, range);
+  }
+
   static std::int32_t Execute(Request& request) {
     const io_uring_sqe& sqe = request.sqe();
     const int fd = request.fd();
     const FileKind kind = KindOf(fd);
+    if (kind.mode == S_IFBLK) return ExecuteOnDevice(request);
     if (!kind.IsSocket()) return -EOPNOTSUPP;
     switch (sqe.cmd_op) {
       case SOCKET_URING_OP_SIOCINQ:

@@ -82,10 +82,18 @@ int OursIsIn(long number) noexcept {
 
 long RealCall(long number, long first, long second, long third, long fourth,
               long fifth, long sixth) noexcept {
-  if (number == SYS_mmap) {
-    fifth = WithOurs(fifth);
-  } else if (number == SYS_close || number == SYS_munmap) {
-    sixth = WithOurs(sixth);
+  switch (number) {
+    case SYS_mmap:
+      fifth = WithOurs(fifth);
+      break;
+    case SYS_close:
+    case SYS_dup:
+    case SYS_fcntl:
+    case SYS_munmap:
+      sixth = WithOurs(sixth);
+      break;
+    default:
+      break;
   }
   return escrow_sim_real_call(number, first, second, third, fourth, fifth,
                               sixth);

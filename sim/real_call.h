@@ -6,8 +6,9 @@
 namespace escrow::sim {
 
 // A system call of the simulator's own that a front end which traps the
-// program's must let through: close(2), mmap(2) and munmap(2) have kOurs in the
-// upper half of an argument, where the kernel does not look. -errno on failure.
+// program's must let through: close(2), dup(2), fcntl(2), mmap(2) and munmap(2)
+// have kOurs in the upper half of an argument, where the kernel does not look.
+// -errno on failure.
 long RealCall(long number, long first = 0, long second = 0, long third = 0,
               long fourth = 0, long fifth = 0, long sixth = 0) noexcept;
 

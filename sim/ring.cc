@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/time_types.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -75,6 +76,12 @@ std::int64_t ToNanoseconds(const __kernel_timespec& time) noexcept {
   return time.tv_sec * kNanoseconds + time.tv_nsec;
 }
 
+// In others a worker does not wait: it leaves that to a poll.
+bool WaitsInWorker(const Request& request) noexcept {
+  return request.type.opcode == IORING_OP_SPLICE ||
+         request.type.opcode == IORING_OP_TEE;
+}
+
 }  // namespace
 
 // What an enter waits for.
@@ -123,10 +130,10 @@ int Ring::MakeMemory(int fd) {
   if (made < 0) return -errno;
   if (kernel_.first_ring() > 0) {
     const int low = std::exchange(
-        made, ::fcntl(made, F_DUPFD_CLOEXEC, kernel_.first_ring()));
-    const int error = errno;
+        made, static_cast<int>(RealCall(SYS_fcntl, made, F_DUPFD_CLOEXEC,
+                                        kernel_.first_ring())));
     RealCall(SYS_close, low);
-    if (made < 0) return -error;
+    if (made < 0) return made;
   }
   struct stat status = {};
   if (::ftruncate(made, static_cast<::off_t>(size)) != 0 ||
@@ -454,11 +461,12 @@ bool Ring::PostIfRoom(std::uint64_t user_data, std::int32_t result,
 void Ring::Posted() {
   ++posted_;
   for (Request* const request : requests_) request->ready |= request->counts;
-  if (eventfd_.valid() &&
+  if (eventfd_.valid() && (in_worker_ || !eventfd_async_) &&
       (LoadWord(kCqFlags) & IORING_CQ_EVENTFD_DISABLED) == 0) {
     const std::uint64_t one = 1;
     (void)!::write(eventfd_.fd(), &one, sizeof(one));
   }
+  kernel_.Posted(*this);
   WakeWaiter();
 }
 
@@ -579,6 +587,7 @@ Request* Ring::Consume() {
   CheckUserData(*entry);
   auto request =
       std::make_unique<Request>(*this, entry, entry_bytes_, sequence_++);
+  if (!has(IORING_SETUP_SQPOLL)) request->thread = ThreadId();
   KeepEntry(index);
   StoreWord(kSqHead, head + 1);
   request->refused = request->Prepare();
@@ -717,6 +726,8 @@ void Ring::Try(Request& request) {
     FinishNotification(request);
     return;
   }
+  if (request.orphaned && request.cancelled == 0)
+    request.cancelled = -ECANCELED;
   if (request.cancelled != 0) {
     Fail(request, request.cancelled);
     return;
@@ -731,14 +742,14 @@ void Ring::Try(Request& request) {
       return;
     }
   }
-  const Attempt attempt = request.op->Try(request);
-  if (attempt.done) {
-    Complete(request, attempt.result, attempt.flags);
-    return;
-  }
   const bool running = request.stage == Request::Stage::kRunning;
+  in_worker_ = running && !has(IORING_SETUP_DEFER_TASKRUN);
+  const Attempt attempt = request.op->Try(request);
+  if (attempt.done) Complete(request, attempt.result, attempt.flags);
+  in_worker_ = false;
+  if (attempt.done) return;
   if (request.interrupted) {
-    Fail(request, running ? -EINTR : -ECANCELED);
+    Fail(request, running && WaitsInWorker(request) ? -EINTR : -ECANCELED);
     return;
   }
   // A worker that sleeps can be interrupted.
@@ -914,6 +925,8 @@ int Ring::Enter(unsigned to_submit, unsigned min_complete, unsigned flags,
                 const void* argument, std::size_t size) {
   if (disabled_) return -EBADFD;
   CheckEntries();
+  // Unless it is deferred, what has happened was taken in when it did.
+  if (busy() && !has(IORING_SETUP_DEFER_TASKRUN)) Progress();
   const bool events = (flags & IORING_ENTER_GETEVENTS) != 0;
   int result = 0;
   if (has(IORING_SETUP_SQPOLL)) {
@@ -994,6 +1007,28 @@ int Ring::Enter(unsigned to_submit, unsigned min_complete, unsigned flags,
 }
 
 // The end.
+
+void Ring::Renumber(int fd) noexcept {
+  fd_ = fd;
+  memory_ = File::Borrow(fd);
+  renumbered_ = true;
+}
+
+void Ring::EndThread(long thread) noexcept {
+  if (has(IORING_SETUP_SINGLE_ISSUER) && issuer_ == thread) orphaned_ = true;
+  for (Request* const request : requests_) {
+    // Time goes on without it.
+    if (request->thread == thread && !request->type.immediate) {
+      request->orphaned = true;
+    }
+  }
+}
+
+std::uint32_t Ring::Events() noexcept {
+  const bool any = Available() > 0 || !overflow_.empty();
+  const bool room = LoadWord(kSqTail) - LoadWord(kSqHead) < sq_entries_;
+  return (any ? POLLIN | POLLRDNORM : 0U) | (room ? POLLOUT | POLLWRNORM : 0U);
+}
 
 void Ring::Close() {
   closed_ = true;

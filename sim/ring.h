@@ -81,6 +81,15 @@ class Ring {
             const void* argument, std::size_t size);
   int Register(unsigned opcode, void* argument, unsigned count);
 
+  // By another descriptor of it.
+  void Renumber(int fd) noexcept;
+  bool renumbered() const noexcept { return renumbered_; }
+  // What a thread has in flight when it ends is cancelled, when it can be.
+  void EndThread(long thread) noexcept;
+  bool orphaned() const noexcept { return orphaned_; }
+  // What poll(2) says of it: POLL*.
+  std::uint32_t Events() noexcept;
+
   // The program has closed it: what is in flight is cancelled, or goes on.
   void Close();
   bool closed() const noexcept { return closed_; }
@@ -208,6 +217,9 @@ class Ring {
   clockid_t clock_;
   bool disabled_;
   bool closed_ = false;
+  bool renumbered_ = false;
+  bool orphaned_ = false;   // its issuer has ended
+  bool in_worker_ = false;  // what is tried now
   long issuer_ = 0;  // the thread, of a ring with IORING_SETUP_SINGLE_ISSUER
   std::uint32_t sequence_ = 0;
   std::uint32_t posted_ = 0;

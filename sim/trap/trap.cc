@@ -1,5 +1,6 @@
 #include "escrow/sim/trap/trap.h"
 
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -218,6 +219,19 @@ long Answer(long number, const ucontext_t& context) noexcept {
     case SYS_close:
       if (ours && IsRing(fd)) return SysClose(fd);
       return RealCall(SYS_close, fd);
+    // A duplicate of a ring must be known when it is closed, too.
+    case SYS_dup:
+      if (!ours || !IsRing(fd)) return RealCall(SYS_dup, fd);
+      return RealCall(SYS_fcntl, fd, F_DUPFD, Get().first_ring);
+    case SYS_fcntl: {
+      const bool duplicates =
+          argument(1) == F_DUPFD || argument(1) == F_DUPFD_CLOEXEC;
+      long value = argument(2);
+      if (ours && duplicates && IsRing(fd)) {
+        value = std::max<long>(value, Get().first_ring);
+      }
+      return RealCall(SYS_fcntl, fd, argument(1), value);
+    }
     case SYS_mmap: {
       const int of = static_cast<int>(argument(4));
       if (ours && IsRing(of)) {
@@ -320,11 +334,13 @@ void InstallFilter(std::uint32_t first_ring, std::uint32_t window) {
     filter.IfEqual(number, 1);
     filter.Return(SECCOMP_RET_TRAP);
   }
-  filter.IfEqual(SYS_close, 3 + Filter::kTrap);
-  filter.LoadLower(ArgumentOffset(0));
-  filter.IfNotBelow(first_ring, Filter::kTrap);
-  filter.Trap(SYS_close);
-  filter.Return(SECCOMP_RET_ALLOW);
+  for (const unsigned number : {SYS_close, SYS_dup, SYS_fcntl}) {
+    filter.IfEqual(number, 3 + Filter::kTrap);
+    filter.LoadLower(ArgumentOffset(0));
+    filter.IfNotBelow(first_ring, Filter::kTrap);
+    filter.Trap(number);
+    filter.Return(SECCOMP_RET_ALLOW);
+  }
   filter.IfEqual(SYS_munmap, 3 + Filter::kTrap);
   filter.LoadUpper(ArgumentOffset(0));
   filter.IfEqual(window, Filter::kTrap);
