@@ -164,11 +164,12 @@ class LinkTimeout final : public Timed {
                                     IORING_TIMEOUT_ETIME_SUCCESS);
   }
   Attempt Try(Request& request) override {
-    if (request.timed == nullptr && !Updatable()) {
-      // Not behind anything that it could time.
-      return Attempt::Done(-EINVAL);
+    if (!Updatable()) {
+      // Behind nothing that it could time.
+      if (request.timed == nullptr) return Attempt::Done(-EINVAL);
+      Begin(request);
+      return Attempt::Blocked();
     }
-    Begin(request);
     if (!Due(request)) return Attempt::Blocked();
     Request* const timed = request.timed;
     if (timed == nullptr) return Attempt::Done(-ENOENT);

@@ -51,6 +51,8 @@ void Poller::TakeEvents() noexcept {
         static_cast<Request*>(events[i].data.ptr)->OnEvents(events[i].events);
         continue;
       }
+      // Whom it wakes must still find it.
+      if (polling_) continue;
       std::uint64_t ignored;
       (void)!::read(wake_, &ignored, sizeof(ignored));
     }

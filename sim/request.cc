@@ -132,7 +132,8 @@ void Request::StopWaiting() noexcept {
 
 void Request::OnEvents(std::uint32_t events) noexcept {
   events_ |= events;
-  ready = true;
+  // Another thread may have found them.
+  Retry();
 }
 
 std::uint32_t Request::TakeEvents() noexcept {
