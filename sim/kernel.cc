@@ -25,6 +25,7 @@
 #include "escrow/sim/ledger.h"
 #include "escrow/sim/memory.h"
 #include "escrow/sim/real_call.h"
+#include "escrow/sim/report.h"
 #include "escrow/sim/ring.h"
 
 namespace escrow::sim {
@@ -109,7 +110,7 @@ Kernel::Kernel() {
   (void)::pthread_key_create(&end_of_thread_,
                              [](void* value) { Get().OnEndOfThread(value); });
   // The ledger's handlers first, for it is locked after the kernel.
-  (void)Holds(Owner());
+  (void)Uses(Owner());
   ::pthread_atfork([] { Get().mutex_.lock(); }, [] { Get().mutex_.unlock(); },
                    [] {
                      Get().Forget();
@@ -126,6 +127,8 @@ void Kernel::Forget() noexcept {
   }
   for (auto& of_thread : registered_) (void)of_thread.release();
   registered_.clear();
+  left_.reset();
+  lost_.clear();
   options_.choices.KeepIn({});
 }
 
@@ -141,6 +144,8 @@ void Kernel::Reset(Options options) {
     std::abort();
   }
   closed_.clear();
+  left_.reset();
+  lost_.clear();
   options_ = std::move(options);
   passed_ = 0;
 }
@@ -259,6 +264,45 @@ void Kernel::OnEndOfThread(const void* value) noexcept {
   });
   for (const auto* const rings : {&rings_, &closed_}) {
     for (const std::shared_ptr<Ring>& ring : *rings) ring->EndThread(thread);
+  }
+}
+
+// What is left over.
+
+Given::Given(const Owner& its_owner, int its_fd)
+    : owner(its_owner), fd(its_fd) {
+  struct stat status = {};
+  if (::fstat(fd, &status) != 0) return;
+  device = status.st_dev;
+  inode = status.st_ino;
+}
+
+bool Given::IsOpen() const noexcept {
+  struct stat status = {};
+  return ::fstat(fd, &status) == 0 && status.st_dev == device &&
+         status.st_ino == inode;
+}
+
+void Kernel::Left(const Owner& owner) {
+  if (!left_.has_value()) left_ = owner;
+}
+
+void Kernel::Lost(const Given& given) { lost_.push_back(given); }
+
+void Kernel::CheckEnd() {
+  ProgressClosed();
+  if (left_.has_value()) {
+    Report({.kind = "io-uring-closed-in-flight",
+            .what = "a ring was closed while a request on it used memory"},
+           nullptr, 0, &*left_);
+  }
+  for (const Given& given : lost_) {
+    // Somebody has found it otherwise.
+    if (!given.IsOpen()) continue;
+    Report({.kind = "io-uring-lost-descriptor",
+            .what = "a ring was closed with a result that nobody has seen, "
+                    "which is a descriptor"},
+           nullptr, 0, &given.owner);
   }
 }
 
@@ -510,7 +554,7 @@ void NumberRingsFrom(int first) noexcept {
 
 void CheckEnd() noexcept {
   const Call call;
-  Kernel::Get().ProgressClosed();
+  Kernel::Get().CheckEnd();
 }
 
 Schedule MadeChoices() {

@@ -8,10 +8,12 @@
 #include <ctime>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "escrow/sim/kernel.h"
 #include "escrow/sim/poller.h"
+#include "escrow/sim/report.h"
 #include "escrow/sim/ring.h"
 
 namespace escrow::sim {
@@ -57,6 +59,12 @@ class Kernel {
   // Lets the requests of closed rings go on, or end.
   void ProgressClosed();
 
+  // A ring is closed: a request on it uses memory; nobody will see a result.
+  void Left(const Owner& owner);
+  void Lost(const Given& given);
+  // Reports what is left over at the end, if anything.
+  void CheckEnd();
+
   // Virtual time, as an offset to the real clocks'.
   std::int64_t Now(clockid_t clock) const noexcept;
   bool virtual_clock() const noexcept {
@@ -95,6 +103,8 @@ class Kernel {
   std::vector<std::shared_ptr<Ring>> closed_;
   std::vector<std::unique_ptr<Registered>> registered_;
   std::vector<Asked> unsupported_;
+  std::optional<Owner> left_;
+  std::vector<Given> lost_;
   ::pthread_key_t end_of_thread_ = {};
   int first_ring_ = 0;
   std::int64_t passed_ = 0;  // of virtual time, ns

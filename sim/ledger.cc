@@ -151,10 +151,12 @@ class Ledger {
     }
   }
 
-  bool Holds(const Owner& owner) noexcept {
+  bool Uses(const Owner& owner) noexcept {
     const Lock lock(*this);
     const Piece* piece = Bucket(owner);
-    while (piece != nullptr && piece->owner != &owner) piece = piece->next;
+    while (piece != nullptr && (piece->owner != &owner || piece->idle())) {
+      piece = piece->next;
+    }
     return piece != nullptr;
   }
 
@@ -393,7 +395,7 @@ void ReleaseAll(const Owner& owner) noexcept {
   Ledger::Get().ReleaseAll(owner);
 }
 
-bool Holds(const Owner& owner) noexcept { return Ledger::Get().Holds(owner); }
+bool Uses(const Owner& owner) noexcept { return Ledger::Get().Uses(owner); }
 
 void Close(void* data, std::size_t size) noexcept {
   (void)Ledger::Get();  // tells whose it is in reports

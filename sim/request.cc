@@ -146,7 +146,8 @@ void Request::Retry() noexcept {
 }
 
 bool Request::Post(std::int32_t result, std::uint32_t flags) {
-  return ring_.PostIfRoom(owner.user_data, result, flags | IORING_CQE_F_MORE);
+  return ring_.PostIfRoom(owner.user_data, result, flags | IORING_CQE_F_MORE,
+                          ring_.Give(*this, result));
 }
 
 std::size_t Request::Shorten(std::size_t size) {

@@ -418,7 +418,7 @@ bool Ring::WriteCompletion(const Overflow& completion) {
     const bool at_end = index + 1 == cq_entries_;
     if (used + (at_end ? 3 : 2) > cq_entries_) return false;
     if (at_end) {
-      write(index, {0, 0, IORING_CQE_F_SKIP, {}}, 16);
+      write(index, {0, 0, IORING_CQE_F_SKIP, {}, nullptr}, 16);
       StoreWord(kCqTail, tail + 1);
       write(0, completion, 32);
       StoreWord(kCqTail, tail + 3);
@@ -429,15 +429,43 @@ bool Ring::WriteCompletion(const Overflow& completion) {
     return true;
   }
   if (used >= cq_entries_) return false;
+  if (completion.given != nullptr) completion.given->position = tail;
   write(index, completion, completion_bytes_);
   StoreWord(kCqTail, tail + 1);
   return true;
 }
 
+Given* Ring::Give(const Request& request, std::int32_t result) {
+  const io_uring_sqe& sqe = request.sqe();
+  const unsigned opcode = request.type.opcode;
+  const bool opens = opcode == IORING_OP_OPENAT ||
+                     opcode == IORING_OP_OPENAT2 ||
+                     opcode == IORING_OP_ACCEPT || opcode == IORING_OP_SOCKET;
+  if (result < 0 || request.op == nullptr ||
+      !(opens ? sqe.file_index == 0 : opcode == IORING_OP_FIXED_FD_INSTALL)) {
+    return nullptr;
+  }
+  if (closed_) {
+    kernel_.Lost(Given(request.owner, result));
+    return nullptr;
+  }
+  DropSeen();
+  given_.push_back(std::make_unique<Given>(request.owner, result));
+  return given_.back().get();
+}
+
+void Ring::DropSeen() noexcept {
+  const std::uint32_t head = LoadWord(kCqHead);
+  std::erase_if(given_, [head](const std::unique_ptr<Given>& given) {
+    return given->position.has_value() &&
+           static_cast<std::int32_t>(head - *given->position) > 0;
+  });
+}
+
 bool Ring::PostOrKeep(std::uint64_t user_data, std::int32_t result,
-                      std::uint32_t flags) {
+                      std::uint32_t flags, Given* given) {
   if (closed_) return true;
-  const Overflow completion = {user_data, result, flags, {}};
+  const Overflow completion = {user_data, result, flags, {}, given};
   // In order: behind those that wait already.
   const bool posted = overflow_.empty() && WriteCompletion(completion);
   if (!posted) {
@@ -449,9 +477,12 @@ bool Ring::PostOrKeep(std::uint64_t user_data, std::int32_t result,
 }
 
 bool Ring::PostIfRoom(std::uint64_t user_data, std::int32_t result,
-                      std::uint32_t flags) {
+                      std::uint32_t flags, Given* given) {
   if (closed_) return true;
-  if (!overflow_.empty() || !WriteCompletion({user_data, result, flags, {}})) {
+  if (!overflow_.empty() ||
+      !WriteCompletion({user_data, result, flags, {}, given})) {
+    std::erase_if(given_,
+                  [given](const auto& each) { return each.get() == given; });
     return false;
   }
   Posted();
@@ -517,8 +548,9 @@ void Ring::Complete(Request& request, std::int32_t result,
     PostOrKeep(request.owner.user_data, result, flags | IORING_CQE_F_MORE);
   } else {
     const std::uint64_t user_data = request.owner.user_data;
+    Given* const given = quiet ? nullptr : Give(request, result);
     Forget(request);
-    if (!quiet) PostOrKeep(user_data, result, flags);
+    if (!quiet) PostOrKeep(user_data, result, flags, given);
   }
   if (links == nullptr) return;
   if (breaks && !hard) {
@@ -1030,7 +1062,24 @@ std::uint32_t Ring::Events() noexcept {
   return (any ? POLLIN | POLLRDNORM : 0U) | (room ? POLLOUT | POLLWRNORM : 0U);
 }
 
+void Ring::CheckLeft() {
+  const auto check = [this](const Request* each) {
+    for (; each != nullptr; each = each->next_link) {
+      if (Uses(each->owner)) kernel_.Left(each->owner);
+    }
+  };
+  for (const Request* const request : requests_) check(request);
+  for (const Request* const head : drain_queue_) check(head);
+  // The program's own memory may be gone by now.
+  if (!has(IORING_SETUP_NO_MMAP)) {
+    DropSeen();
+    for (const auto& given : given_) kernel_.Lost(*given);
+  }
+  given_.clear();
+}
+
 void Ring::Close() {
+  CheckLeft();
   closed_ = true;
   WakeWaiter();
   if (rings_ != nullptr && !parts_.empty()) {

@@ -55,6 +55,8 @@ constexpr Planted kPlanted[] = {
     {"stack-vectors", kReturned},
     {"changed-entry", "io-uring-changed-entry", false, "changed-entries"},
     {"stale-user-data", "io-uring-stale-user-data", false, "stale-user-data"},
+    {"closed-in-flight", "io-uring-closed-in-flight", false},
+    {"lost-descriptor", "io-uring-lost-descriptor", false},
 };
 
 // No seed may take longer, or have more of them.
@@ -81,7 +83,8 @@ class BugsTest : public ::testing::TestWithParam<Planted> {
         return "status " + std::to_string(ended.status) + ":\n" + ended.output;
       }
       const std::size_t name = at + begin.size();
-      return ended.output.substr(name, ended.output.find(' ', name) - name);
+      return ended.output.substr(
+          name, ended.output.find_first_of(" \n", name) - name);
     }
     return "";
   }
