@@ -16,6 +16,7 @@
 #include <ctime>
 #include <memory>
 #include <mutex>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -69,15 +70,29 @@ bool Consistent(std::uint32_t flags) noexcept {
   return !has(IORING_SETUP_CQE32) || !has(IORING_SETUP_CQE_MIXED);
 }
 
+// Whether the thread forks, and so has the lock.
+thread_local bool forking = false;
+
 // What a system call of the program's is inside of.
 class Call {
  public:
-  Call() : lock_(Kernel::Get().mutex()) { Kernel::Get().WatchThread(); }
+  Call() : lock_(Kernel::Get().mutex(), std::defer_lock) {
+    // A handler of fork(3) may use rings.
+    if (!forking) lock_.lock();
+    Kernel::Get().WatchThread();
+  }
 
  private:
   Inside inside_;
-  std::lock_guard<std::mutex> lock_;
+  std::unique_lock<std::mutex> lock_;
 };
+
+// Of a child process: what is not its own, but must not be destroyed either.
+template <typename T>
+void KeepForever(T&& value) {
+  static auto& kept = *new std::vector<std::decay_t<T>>;
+  kept.push_back(std::forward<T>(value));
+}
 
 }  // namespace
 
@@ -109,24 +124,38 @@ int ChooseSizes(unsigned entries, io_uring_params& params) noexcept {
 Kernel::Kernel() {
   (void)::pthread_key_create(&end_of_thread_,
                              [](void* value) { Get().OnEndOfThread(value); });
+  HandleForks();
+}
+
+void Kernel::HandleForks() noexcept {
   // The ledger's handlers first, for it is locked after the kernel.
-  (void)Uses(Owner());
-  ::pthread_atfork([] { Get().mutex_.lock(); }, [] { Get().mutex_.unlock(); },
-                   [] {
-                     Get().Forget();
-                     Get().mutex_.unlock();
-                   });
+  HandleForksOfLedger();
+  ::pthread_atfork(
+      [] {
+        if (std::exchange(forking, true)) return;
+        Get().mutex_.lock();
+      },
+      [] {
+        if (std::exchange(forking, false)) Get().mutex_.unlock();
+      },
+      [] {
+        if (!forking) return;
+        Get().Forget();
+        forking = false;
+        Get().mutex_.unlock();
+      });
+}
+
+void Kernel::Use() noexcept {
+  if (!std::exchange(used_, true)) HandleForks();
 }
 
 void Kernel::Forget() noexcept {
   const Inside inside;
   poller_.Renew();
-  for (auto* const rings : {&rings_, &closed_}) {
-    (void)new std::vector<std::shared_ptr<Ring>>(std::move(*rings));
-    rings->clear();
-  }
-  for (auto& of_thread : registered_) (void)of_thread.release();
-  registered_.clear();
+  KeepForever(std::exchange(rings_, {}));
+  KeepForever(std::exchange(closed_, {}));
+  KeepForever(std::exchange(registered_, {}));
   left_.reset();
   lost_.clear();
   options_.choices.KeepIn({});
@@ -475,6 +504,7 @@ int SysEnter(unsigned fd, unsigned to_submit, unsigned min_complete,
     if (registered) return -EINVAL;
     return File::Borrow(static_cast<int>(fd)).IsOpen() ? -EOPNOTSUPP : -EBADF;
   }
+  kernel.Use();
   kernel.ProgressClosed();
   return ring->Enter(to_submit, min_complete, flags, arg, size);
 }

@@ -66,11 +66,11 @@ void Reset(Options options);
 // until the first call: the lowest ones, as everywhere.
 void NumberRingsFrom(int first) noexcept;
 
-// What is wrong at the end of a program that has come to its end in order, or of
-// an input: a ring that was closed while a request on it used memory, whose end
-// nobody could see any more; a ring that was closed with a result in it which
-// nobody had seen, and which is a descriptor that is still open. Reported as a
-// mistake, if there is any.
+// What is wrong at the end of a program that has come to its end in order, or
+// of an input: a ring that was closed while a request on it used memory, whose
+// end nobody could see any more; a ring that was closed with a result in it
+// which nobody had seen, and which is a descriptor that is still open. Reported
+// as a mistake, if there is any.
 void CheckEnd() noexcept;
 
 // The choices of the run so far, which Choices::Following() makes again.

@@ -50,6 +50,10 @@ class Kernel {
   int FindDuplicate(const Ring& ring) const noexcept;
   std::shared_ptr<Ring> FindMapped(const void* address) noexcept;
 
+  // Before the first request: handlers of forks that the program has registered
+  // by now wait for nothing that somebody has who waits for this.
+  void Use() noexcept;
+
   // When the calling thread is inside: so that it is known when it ends.
   void WatchThread() noexcept;
 
@@ -92,6 +96,9 @@ class Kernel {
   // Closes what lives on by a duplicate that was closed where nobody saw it.
   void CloseForgotten();
   void OnEndOfThread(const void* value) noexcept;
+  // fork(3) waits for whoever is inside. The last ones who ask for that are the
+  // first that it waits for.
+  void HandleForks() noexcept;
   // In a child process.
   void Forget() noexcept;
   Registered& OfThread();
@@ -106,6 +113,7 @@ class Kernel {
   std::optional<Owner> left_;
   std::vector<Given> lost_;
   ::pthread_key_t end_of_thread_ = {};
+  bool used_ = false;
   int first_ring_ = 0;
   std::int64_t passed_ = 0;  // of virtual time, ns
 };

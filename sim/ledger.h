@@ -41,6 +41,10 @@ void ReleaseAll(const Owner& owner) noexcept;
 // Whether `owner` has any piece that the kernel may load from or store into.
 bool Uses(const Owner& owner) noexcept;
 
+// Has fork(3) wait for whoever is inside, from now on. May be called again, to
+// be the first that it waits for.
+void HandleForksOfLedger() noexcept;
+
 // The same of memory that the kernel shares with the program word by word, as
 // are the slots of the completion queue: what is closed must not be touched.
 // Whole granules of 8 bytes. Open() is without effect on what is not closed.

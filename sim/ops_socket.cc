@@ -40,8 +40,8 @@ class Socket final : public Immediate {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    if (sqe.addr != 0 || sqe.rw_flags != 0 || sqe.buf_index != 0) {
-      return -EINVAL;
+    if (const int error = CheckUnused(sqe.addr, sqe.rw_flags, sqe.buf_index)) {
+      return error;
     }
     constexpr std::uint64_t kTypeMask = 0xf;
     const std::uint64_t flags = sqe.off & ~kTypeMask;
@@ -62,9 +62,9 @@ class Bind final : public Immediate {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    if (sqe.len != 0 || sqe.buf_index != 0 || sqe.rw_flags != 0 ||
-        sqe.splice_fd_in != 0) {
-      return -EINVAL;
+    if (const int error = CheckUnused(sqe.len, sqe.buf_index, sqe.rw_flags,
+                                      sqe.splice_fd_in)) {
+      return error;
     }
     return address_.Load(sqe.addr, sqe.addr2);
   }
@@ -82,10 +82,8 @@ class Listen final : public Immediate {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    return sqe.addr != 0 || sqe.buf_index != 0 || sqe.rw_flags != 0 ||
-                   sqe.splice_fd_in != 0 || sqe.addr2 != 0
-               ? -EINVAL
-               : 0;
+    return CheckUnused(sqe.addr, sqe.buf_index, sqe.rw_flags, sqe.splice_fd_in,
+                       sqe.addr2);
   }
 
  protected:
@@ -98,10 +96,8 @@ class Shutdown final : public Immediate {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    return sqe.off != 0 || sqe.addr != 0 || sqe.rw_flags != 0 ||
-                   sqe.buf_index != 0 || sqe.splice_fd_in != 0
-               ? -EINVAL
-               : 0;
+    return CheckUnused(sqe.off, sqe.addr, sqe.rw_flags, sqe.buf_index,
+                       sqe.splice_fd_in);
   }
 
  protected:
@@ -213,9 +209,9 @@ class Connect final : public Op {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    if (sqe.len != 0 || sqe.buf_index != 0 || sqe.rw_flags != 0 ||
-        sqe.splice_fd_in != 0) {
-      return -EINVAL;
+    if (const int error = CheckUnused(sqe.len, sqe.buf_index, sqe.rw_flags,
+                                      sqe.splice_fd_in)) {
+      return error;
     }
     return address_.Load(sqe.addr, sqe.addr2);
   }
@@ -287,7 +283,9 @@ class Command final : public Op {
     if (sqe.cmd_op != kDiscard) {
       return request.ring().kernel().Unsupported("block command", sqe.cmd_op);
     }
-    if (sqe.ioprio != 0 || sqe.len != 0 || sqe.file_index != 0) return -EINVAL;
+    if (const int error = CheckUnused(sqe.ioprio, sqe.len, sqe.file_index)) {
+      return error;
+    }
     std::uint64_t range[2] = {sqe.addr, sqe.addr3};
     return Call(SYS_ioctl, request.fd(), BLKDISCARD, range);
   }

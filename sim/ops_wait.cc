@@ -59,9 +59,9 @@ class EpollWait final : public Op {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    if (sqe.off != 0 || sqe.rw_flags != 0 || sqe.buf_index != 0 ||
-        sqe.splice_fd_in != 0) {
-      return -EINVAL;
+    if (const int error = CheckUnused(sqe.off, sqe.rw_flags, sqe.buf_index,
+                                      sqe.splice_fd_in)) {
+      return error;
     }
     if (sqe.addr != 0 && sqe.len != 0 && sqe.len <= kMostEvents) {
       request.Hold(Use::kWrite, PointerTo(sqe.addr),
@@ -98,9 +98,9 @@ class WaitId final : public Op {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    if (sqe.addr != 0 || sqe.buf_index != 0 || sqe.addr3 != 0 ||
-        sqe.waitid_flags != 0) {
-      return -EINVAL;
+    if (const int error =
+            CheckUnused(sqe.addr, sqe.buf_index, sqe.addr3, sqe.waitid_flags)) {
+      return error;
     }
     if (sqe.addr2 != 0) {
       request.Hold(Use::kWrite, PointerTo(sqe.addr2), sizeof(siginfo_t),

@@ -432,16 +432,6 @@ void StaleUserData() {
   ring.Wait();
 }
 
-// Nobody knows when the buffer is not used any more.
-void ClosedInFlight() {
-  Ring ring;
-  static char buffer[kSize];
-  const Pair pipe = Pipe();
-  ::io_uring_prep_read(ring.Entry(1), pipe.in, buffer, kSize, 0);
-  ring.Submit();
-  ring.Exit();
-}
-
 void LostDescriptor() {
   Ring ring;
   ::io_uring_prep_openat(ring.Entry(1), AT_FDCWD, "/dev/null", O_RDONLY, 0);
@@ -474,7 +464,6 @@ constexpr Bug kBugs[] = {
     {"stack-vectors", &StackVectors},
     {"changed-entry", &ChangedEntry},
     {"stale-user-data", &StaleUserData},
-    {"closed-in-flight", &ClosedInFlight},
     {"lost-descriptor", &LostDescriptor},
 };
 
