@@ -23,6 +23,7 @@ constexpr std::int32_t kNoFile = -1;
 
 template <typename T>
 const T* At(std::uint64_t address, std::uint32_t index) noexcept {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): it is a pointer.
   return reinterpret_cast<const T*>(address) + index;
 }
 
@@ -68,10 +69,8 @@ int FileTable::RegisterAll(std::uint64_t fds, std::uint64_t tags,
     std::int32_t fd = kNoFile;
     std::uint64_t tag = 0;
     int error = 0;
-    if (fds != 0 && !Load(&fd, At<std::int32_t>(fds, i), sizeof(fd))) {
-      error = -EFAULT;
-    } else if (tags != 0 &&
-               !Load(&tag, At<std::uint64_t>(tags, i), sizeof(tag))) {
+    if ((fds != 0 && !Load(&fd, At<std::int32_t>(fds, i), sizeof(fd))) ||
+        (tags != 0 && !Load(&tag, At<std::uint64_t>(tags, i), sizeof(tag)))) {
       error = -EFAULT;
     } else {
       error = Open(fd, tag, &slots[i]);

@@ -146,8 +146,8 @@ void Kernel::HandleForks() noexcept {
       });
 }
 
-void Kernel::Use() noexcept {
-  if (!std::exchange(used_, true)) HandleForks();
+void Kernel::UseMemory() noexcept {
+  if (!std::exchange(uses_memory_, true)) HandleForks();
 }
 
 void Kernel::Forget() noexcept {
@@ -242,6 +242,8 @@ std::shared_ptr<Ring> Kernel::FindMapped(const void* address) noexcept {
   return nullptr;
 }
 
+// By value: what it is a copy of may go.
+// NOLINTNEXTLINE(performance-unnecessary-value-param)
 void Kernel::Close(std::shared_ptr<Ring> ring) {
   ring->Close();
   std::erase(rings_, ring);
@@ -504,7 +506,6 @@ int SysEnter(unsigned fd, unsigned to_submit, unsigned min_complete,
     if (registered) return -EINVAL;
     return File::Borrow(static_cast<int>(fd)).IsOpen() ? -EOPNOTSUPP : -EBADF;
   }
-  kernel.Use();
   kernel.ProgressClosed();
   return ring->Enter(to_submit, min_complete, flags, arg, size);
 }

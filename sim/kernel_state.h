@@ -50,9 +50,10 @@ class Kernel {
   int FindDuplicate(const Ring& ring) const noexcept;
   std::shared_ptr<Ring> FindMapped(const void* address) noexcept;
 
-  // Before the first request: handlers of forks that the program has registered
-  // by now wait for nothing that somebody has who waits for this.
-  void Use() noexcept;
+  // When a request uses memory. A program that keeps account of that itself,
+  // and asks when memory is freed, has handlers of forks for it by now, and
+  // those must come after this one's: frees happen in here, too.
+  void UseMemory() noexcept;
 
   // When the calling thread is inside: so that it is known when it ends.
   void WatchThread() noexcept;
@@ -113,7 +114,7 @@ class Kernel {
   std::optional<Owner> left_;
   std::vector<Given> lost_;
   ::pthread_key_t end_of_thread_ = {};
-  bool used_ = false;
+  bool uses_memory_ = false;
   int first_ring_ = 0;
   std::int64_t passed_ = 0;  // of virtual time, ns
 };

@@ -29,6 +29,7 @@ constexpr std::int64_t kNanoseconds = 1'000'000'000;
 // Copies a time of the program's: 0 or -errno.
 int LoadTime(std::uint64_t address, std::int64_t* nanoseconds) {
   __kernel_timespec time;
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): it is a pointer.
   if (!Load(&time, reinterpret_cast<const void*>(address), sizeof(time))) {
     return -EFAULT;
   }

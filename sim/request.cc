@@ -91,6 +91,7 @@ void Request::Keep() {
 
 void Request::Hold(Use use, const void* data, std::size_t size,
                    const char* what) {
+  ring_.kernel().UseMemory();
   sim::Hold(owner, use, const_cast<void*>(data), size, what);
 }
 
