@@ -17,6 +17,9 @@
 // given LD_PRELOAD; those that are not, or are static, inherit the filter only,
 // and are ended by SIGSYS ("Bad system call") when they use io_uring.
 //
+// ThreadSanitizer takes that handler for one that does what it must not, unless
+// TSAN_OPTIONS has report_signal_unsafe=0.
+//
 // x86-64 and aarch64.
 
 namespace escrow::sim {
