@@ -91,7 +91,7 @@ class BufferGroups {
   void Own(Group& group, const Buffer& buffer);
   // Takes `size` bytes off the front of a ring: whether none are left of the
   // last buffer that they reach into.
-  bool Consume(Group& group, std::size_t buffers, std::size_t size);
+  bool Consume(Group& group, std::size_t count, std::size_t size);
 
   std::vector<std::unique_ptr<Group>> groups_;
 };

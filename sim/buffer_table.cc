@@ -16,6 +16,7 @@
 #include "escrow/sim/ledger.h"
 #include "escrow/sim/memory.h"
 #include "escrow/sim/op_support.h"
+#include "escrow/sim/registration.h"
 #include "escrow/sim/report.h"
 #include "escrow/sim/ring.h"
 
@@ -187,14 +188,8 @@ int BufferTable::Register(unsigned opcode, void* argument, unsigned count) {
       return RegisterAll(reinterpret_cast<std::uint64_t>(argument), 0, count);
     case IORING_REGISTER_BUFFERS2: {
       io_uring_rsrc_register asked;
-      if (count != sizeof(asked)) return -EINVAL;
-      if (!Load(&asked, argument, sizeof(asked))) return -EFAULT;
-      const bool sparse = (asked.flags & IORING_RSRC_REGISTER_SPARSE) != 0;
-      if (asked.nr == 0 || asked.resv2 != 0 ||
-          (asked.flags & ~static_cast<unsigned>(IORING_RSRC_REGISTER_SPARSE)) !=
-              0 ||
-          (sparse && asked.data != 0)) {
-        return -EINVAL;
+      if (const int error = LoadRegistration(argument, count, &asked)) {
+        return error;
       }
       return RegisterAll(asked.data, asked.tags, asked.nr);
     }
@@ -206,9 +201,7 @@ int BufferTable::Register(unsigned opcode, void* argument, unsigned count) {
     }
     case IORING_REGISTER_BUFFERS_UPDATE: {
       io_uring_rsrc_update2 asked;
-      if (count != sizeof(asked)) return -EINVAL;
-      if (!Load(&asked, argument, sizeof(asked))) return -EFAULT;
-      if (asked.nr == 0 || asked.resv != 0 || asked.resv2 != 0) return -EINVAL;
+      if (const int error = LoadUpdate(argument, count, &asked)) return error;
       return Update(asked.offset, asked.data, asked.tags, asked.nr);
     }
     case IORING_REGISTER_CLONE_BUFFERS:

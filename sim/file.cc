@@ -12,17 +12,8 @@
 namespace escrow::sim {
 namespace {
 
-// Where the simulator's descriptors begin: the upper half of what the process
-// may have.
-long FirstNumber() noexcept {
-  rlimit limit = {};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
-  constexpr rlim_t kEnough = 1 << 16;
-  return static_cast<long>(std::min(limit.rlim_cur / 2, kEnough));
-}
-
 int DuplicateHigh(int fd) noexcept {
-  const long high = RealCall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, FirstNumber());
+  const long high = RealCall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, FirstOwnNumber());
   if (high >= 0) return static_cast<int>(high);
   // Rather any number than none.
   const long any = RealCall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 0);
@@ -32,6 +23,13 @@ int DuplicateHigh(int fd) noexcept {
 }
 
 }  // namespace
+
+int FirstOwnNumber() noexcept {
+  rlimit limit = {};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+  constexpr rlim_t kEnough = 1 << 16;
+  return static_cast<int>(std::min(limit.rlim_cur / 2, kEnough));
+}
 
 File::~File() {
   if (owned_ && fd_ >= 0) RealCall(SYS_close, fd_);

@@ -5,6 +5,10 @@
 
 namespace escrow::sim {
 
+// Where the numbers of the simulator's own descriptors begin: the upper half of
+// what the process may have.
+int FirstOwnNumber() noexcept;
+
 // A reference to an open file, as the kernel has one: either a number of the
 // program's, which the program may close at any time, or a descriptor of the
 // simulator's own. Those are duplicates with high numbers, so that the program

@@ -12,6 +12,7 @@
 
 #include "escrow/sim/kernel_state.h"
 #include "escrow/sim/memory.h"
+#include "escrow/sim/registration.h"
 #include "escrow/sim/ring.h"
 
 namespace escrow::sim {
@@ -22,6 +23,7 @@ constexpr std::int32_t kNoFile = -1;
 
 template <typename T>
 const T* At(std::uint64_t address, std::uint32_t index) noexcept {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): it is a pointer.
   return reinterpret_cast<const T*>(address) + index;
 }
 
@@ -67,10 +69,8 @@ int FileTable::RegisterAll(std::uint64_t fds, std::uint64_t tags,
     std::int32_t fd = kNoFile;
     std::uint64_t tag = 0;
     int error = 0;
-    if (fds != 0 && !Load(&fd, At<std::int32_t>(fds, i), sizeof(fd))) {
-      error = -EFAULT;
-    } else if (tags != 0 &&
-               !Load(&tag, At<std::uint64_t>(tags, i), sizeof(tag))) {
+    if ((fds != 0 && !Load(&fd, At<std::int32_t>(fds, i), sizeof(fd))) ||
+        (tags != 0 && !Load(&tag, At<std::uint64_t>(tags, i), sizeof(tag)))) {
       error = -EFAULT;
     } else {
       error = Open(fd, tag, &slots[i]);
@@ -135,14 +135,8 @@ int FileTable::Register(unsigned opcode, void* argument, unsigned count) {
       return RegisterAll(reinterpret_cast<std::uint64_t>(argument), 0, count);
     case IORING_REGISTER_FILES2: {
       io_uring_rsrc_register asked;
-      if (count != sizeof(asked)) return -EINVAL;
-      if (!Load(&asked, argument, sizeof(asked))) return -EFAULT;
-      const bool sparse = (asked.flags & IORING_RSRC_REGISTER_SPARSE) != 0;
-      if (asked.nr == 0 || asked.resv2 != 0 ||
-          (asked.flags & ~static_cast<unsigned>(IORING_RSRC_REGISTER_SPARSE)) !=
-              0 ||
-          (sparse && asked.data != 0)) {
-        return -EINVAL;
+      if (const int error = LoadRegistration(argument, count, &asked)) {
+        return error;
       }
       return RegisterAll(asked.data, asked.tags, asked.nr);
     }
@@ -163,9 +157,7 @@ int FileTable::Register(unsigned opcode, void* argument, unsigned count) {
     }
     case IORING_REGISTER_FILES_UPDATE2: {
       io_uring_rsrc_update2 asked;
-      if (count != sizeof(asked)) return -EINVAL;
-      if (!Load(&asked, argument, sizeof(asked))) return -EFAULT;
-      if (asked.nr == 0 || asked.resv != 0 || asked.resv2 != 0) return -EINVAL;
+      if (const int error = LoadUpdate(argument, count, &asked)) return error;
       return Update(asked.offset, asked.data, asked.tags, asked.nr);
     }
     case IORING_REGISTER_FILE_ALLOC_RANGE:

@@ -1,6 +1,6 @@
 #include "escrow/sim/kernel.h"
 
-#include <fcntl.h>
+#include <dirent.h>
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -16,14 +16,17 @@
 #include <ctime>
 #include <memory>
 #include <mutex>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "escrow/sim/choices.h"
+#include "escrow/sim/file.h"
 #include "escrow/sim/kernel_state.h"
 #include "escrow/sim/ledger.h"
 #include "escrow/sim/memory.h"
 #include "escrow/sim/real_call.h"
+#include "escrow/sim/report.h"
 #include "escrow/sim/ring.h"
 
 namespace escrow::sim {
@@ -67,15 +70,29 @@ bool Consistent(std::uint32_t flags) noexcept {
   return !has(IORING_SETUP_CQE32) || !has(IORING_SETUP_CQE_MIXED);
 }
 
+// Whether the thread forks, and so has the lock.
+thread_local bool forking = false;
+
 // What a system call of the program's is inside of.
 class Call {
  public:
-  Call() : lock_(Kernel::Get().mutex()) {}
+  Call() : lock_(Kernel::Get().mutex(), std::defer_lock) {
+    // A handler of fork(3) may use rings.
+    if (!forking) lock_.lock();
+    Kernel::Get().WatchThread();
+  }
 
  private:
   Inside inside_;
-  std::lock_guard<std::mutex> lock_;
+  std::unique_lock<std::mutex> lock_;
 };
+
+// Of a child process: what is not its own, but must not be destroyed either.
+template <typename T>
+void KeepForever(T&& value) {
+  static auto& kept = *new std::vector<std::decay_t<T>>;
+  kept.push_back(std::forward<T>(value));
+}
 
 }  // namespace
 
@@ -105,24 +122,42 @@ int ChooseSizes(unsigned entries, io_uring_params& params) noexcept {
 // A child process has none of the rings, nor what is in flight on them: what
 // is shared with its parent must stay as it is.
 Kernel::Kernel() {
+  (void)::pthread_key_create(&end_of_thread_,
+                             [](void* value) { Get().OnEndOfThread(value); });
+  HandleForks();
+}
+
+void Kernel::HandleForks() noexcept {
   // The ledger's handlers first, for it is locked after the kernel.
-  (void)Holds(Owner());
-  ::pthread_atfork([] { Get().mutex_.lock(); }, [] { Get().mutex_.unlock(); },
-                   [] {
-                     Get().Forget();
-                     Get().mutex_.unlock();
-                   });
+  HandleForksOfLedger();
+  ::pthread_atfork(
+      [] {
+        if (std::exchange(forking, true)) return;
+        Get().mutex_.lock();
+      },
+      [] {
+        if (std::exchange(forking, false)) Get().mutex_.unlock();
+      },
+      [] {
+        if (!forking) return;
+        Get().Forget();
+        forking = false;
+        Get().mutex_.unlock();
+      });
+}
+
+void Kernel::UseMemory() noexcept {
+  if (!std::exchange(uses_memory_, true)) HandleForks();
 }
 
 void Kernel::Forget() noexcept {
   const Inside inside;
   poller_.Renew();
-  for (auto* const rings : {&rings_, &closed_}) {
-    (void)new std::vector<std::shared_ptr<Ring>>(std::move(*rings));
-    rings->clear();
-  }
-  for (auto& of_thread : registered_) (void)of_thread.release();
-  registered_.clear();
+  KeepForever(std::exchange(rings_, {}));
+  KeepForever(std::exchange(closed_, {}));
+  KeepForever(std::exchange(registered_, {}));
+  left_.reset();
+  lost_.clear();
   options_.choices.KeepIn({});
 }
 
@@ -132,11 +167,14 @@ Kernel& Kernel::Get() noexcept {
 }
 
 void Kernel::Reset(Options options) {
+  CloseForgotten();
   if (!rings_.empty()) {
     std::fputs("escrow sim: Reset() while there are rings\n", stderr);
     std::abort();
   }
   closed_.clear();
+  left_.reset();
+  lost_.clear();
   options_ = std::move(options);
   passed_ = 0;
 }
@@ -162,6 +200,41 @@ std::shared_ptr<Ring> Kernel::Find(int fd) noexcept {
   return nullptr;
 }
 
+int Kernel::FindDuplicate(const Ring& ring) const noexcept {
+  DIR* const directory = ::opendir("/proc/self/fd");
+  if (directory == nullptr) return -1;
+  int found = -1;
+  while (const dirent* const entry = ::readdir(directory)) {
+    const int fd = std::atoi(entry->d_name);
+    // Requests on it are not what keeps it open.
+    const bool ours =
+        fd >= FirstOwnNumber() && (first_ring_ == 0 || fd < first_ring_);
+    struct stat status = {};
+    if (fd == ring.fd() || ours || ::fstat(fd, &status) != 0 ||
+        !ring.Is(status.st_dev, status.st_ino)) {
+      continue;
+    }
+    found = fd;
+    break;
+  }
+  ::closedir(directory);
+  return found;
+}
+
+void Kernel::CloseForgotten() {
+  for (std::size_t i = rings_.size(); i-- > 0;) {
+    const std::shared_ptr<Ring> ring = rings_[i];
+    struct stat status = {};
+    if (!ring->renumbered() || (::fstat(ring->fd(), &status) == 0 &&
+                                ring->Is(status.st_dev, status.st_ino))) {
+      continue;
+    }
+    const int other = FindDuplicate(*ring);
+    if (other < 0) Close(ring);
+    if (other >= 0) ring->Renumber(other);
+  }
+}
+
 std::shared_ptr<Ring> Kernel::FindMapped(const void* address) noexcept {
   for (const std::shared_ptr<Ring>& ring : rings_) {
     if (ring->Covers(address)) return ring;
@@ -169,6 +242,8 @@ std::shared_ptr<Ring> Kernel::FindMapped(const void* address) noexcept {
   return nullptr;
 }
 
+// By value: what it is a copy of may go.
+// NOLINTNEXTLINE(performance-unnecessary-value-param)
 void Kernel::Close(std::shared_ptr<Ring> ring) {
   ring->Close();
   std::erase(rings_, ring);
@@ -180,13 +255,85 @@ void Kernel::Close(std::shared_ptr<Ring> ring) {
   if (ring->busy()) closed_.push_back(ring);
 }
 
+void Kernel::Posted(const Ring& ring) noexcept {
+  for (const std::shared_ptr<Ring>& other : rings_) {
+    for (Request* const request : other->requests()) {
+      if (request->polled == &ring) request->Retry();
+    }
+  }
+}
+
 void Kernel::ProgressClosed() {
+  CloseForgotten();
   // By index: none is added meanwhile.
   for (std::size_t i = closed_.size(); i-- > 0;) {
     closed_[i]->Progress();
     if (!closed_[i]->busy()) {
       closed_.erase(closed_.begin() + static_cast<std::ptrdiff_t>(i));
     }
+  }
+}
+
+// Threads.
+
+void Kernel::WatchThread() noexcept {
+  if (::pthread_getspecific(end_of_thread_) != nullptr) return;
+  (void)::pthread_setspecific(end_of_thread_, this);
+}
+
+void Kernel::OnEndOfThread(const void* value) noexcept {
+  // What others do at the end of the thread, with rings maybe, comes first.
+  if (value == this) {
+    (void)::pthread_setspecific(end_of_thread_, &end_of_thread_);
+    return;
+  }
+  const Inside inside;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const long thread = ThreadId();
+  std::erase_if(registered_, [thread](const auto& of_thread) {
+    return of_thread->thread == thread;
+  });
+  for (const auto* const rings : {&rings_, &closed_}) {
+    for (const std::shared_ptr<Ring>& ring : *rings) ring->EndThread(thread);
+  }
+}
+
+// What is left over.
+
+Given::Given(const Owner& its_owner, int its_fd)
+    : owner(its_owner), fd(its_fd) {
+  struct stat status = {};
+  if (::fstat(fd, &status) != 0) return;
+  device = status.st_dev;
+  inode = status.st_ino;
+}
+
+bool Given::IsOpen() const noexcept {
+  struct stat status = {};
+  return ::fstat(fd, &status) == 0 && status.st_dev == device &&
+         status.st_ino == inode;
+}
+
+void Kernel::Left(const Owner& owner) {
+  if (!left_.has_value()) left_ = owner;
+}
+
+void Kernel::Lost(const Given& given) { lost_.push_back(given); }
+
+void Kernel::CheckEnd() {
+  ProgressClosed();
+  if (left_.has_value()) {
+    Report({.kind = "io-uring-closed-in-flight",
+            .what = "a ring was closed while a request on it used memory"},
+           nullptr, 0, &*left_);
+  }
+  for (const Given& given : lost_) {
+    // Somebody has found it otherwise.
+    if (!given.IsOpen()) continue;
+    Report({.kind = "io-uring-lost-descriptor",
+            .what = "a ring was closed with a result that nobody has seen, "
+                    "which is a descriptor"},
+           nullptr, 0, &given.owner);
   }
 }
 
@@ -357,7 +504,7 @@ int SysEnter(unsigned fd, unsigned to_submit, unsigned min_complete,
                                : kernel.Find(static_cast<int>(fd));
   if (ring == nullptr) {
     if (registered) return -EINVAL;
-    return ::fcntl(static_cast<int>(fd), F_GETFD) < 0 ? -EBADF : -EOPNOTSUPP;
+    return File::Borrow(static_cast<int>(fd)).IsOpen() ? -EOPNOTSUPP : -EBADF;
   }
   kernel.ProgressClosed();
   return ring->Enter(to_submit, min_complete, flags, arg, size);
@@ -375,7 +522,7 @@ int SysRegister(unsigned fd, unsigned opcode, void* arg,
                                : kernel.Find(static_cast<int>(fd));
   if (ring == nullptr) {
     if (registered) return -EINVAL;
-    return ::fcntl(static_cast<int>(fd), F_GETFD) < 0 ? -EBADF : -EOPNOTSUPP;
+    return File::Borrow(static_cast<int>(fd)).IsOpen() ? -EOPNOTSUPP : -EBADF;
   }
   kernel.ProgressClosed();
   return ring->Register(opcode, arg, count);
@@ -385,8 +532,12 @@ int SysClose(int fd) noexcept {
   const Call call;
   Kernel& kernel = Kernel::Get();
   const auto ring = kernel.Find(fd);
-  // Of a duplicate nothing becomes but that it is gone.
-  if (ring != nullptr && ring->fd() == fd) kernel.Close(ring);
+  if (ring != nullptr && ring->fd() == fd) {
+    // It lives on by any other descriptor that there is of it.
+    const int other = kernel.FindDuplicate(*ring);
+    if (other < 0) kernel.Close(ring);
+    if (other >= 0) ring->Renumber(other);
+  }
   return static_cast<int>(RealCall(SYS_close, fd));
 }
 
@@ -434,7 +585,7 @@ void NumberRingsFrom(int first) noexcept {
 
 void CheckEnd() noexcept {
   const Call call;
-  Kernel::Get().ProgressClosed();
+  Kernel::Get().CheckEnd();
 }
 
 Schedule MadeChoices() {

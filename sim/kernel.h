@@ -66,9 +66,11 @@ void Reset(Options options);
 // until the first call: the lowest ones, as everywhere.
 void NumberRingsFrom(int first) noexcept;
 
-// What is wrong at the end of a program that has come to its end in order:
-// requests of closed rings that still own memory, results that own a descriptor
-// and were never read. Reported as mistakes, if there are any.
+// What is wrong at the end of a program that has come to its end in order, or
+// of an input: a ring that was closed while a request on it used memory, whose
+// end nobody could see any more; a ring that was closed with a result in it
+// which nobody had seen, and which is a descriptor that is still open. Reported
+// as a mistake, if there is any.
 void CheckEnd() noexcept;
 
 // The choices of the run so far, which Choices::Following() makes again.

@@ -1,15 +1,19 @@
 #ifndef ESCROW_SIM_KERNEL_STATE_H_
 #define ESCROW_SIM_KERNEL_STATE_H_
 
+#include <pthread.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <ctime>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "escrow/sim/kernel.h"
 #include "escrow/sim/poller.h"
+#include "escrow/sim/report.h"
 #include "escrow/sim/ring.h"
 
 namespace escrow::sim {
@@ -42,10 +46,29 @@ class Kernel {
   // Of IORING_SETUP_REGISTERED_FD_ONLY: an index, or -errno.
   int RegisterRing(const std::shared_ptr<Ring>& ring);
   void Close(std::shared_ptr<Ring> ring);
+  // Another descriptor of a ring that the program has; -1 if there is none.
+  int FindDuplicate(const Ring& ring) const noexcept;
   std::shared_ptr<Ring> FindMapped(const void* address) noexcept;
+
+  // When a request uses memory. A program that keeps account of that itself,
+  // and asks when memory is freed, has handlers of forks for it by now, and
+  // those must come after this one's: frees happen in here, too.
+  void UseMemory() noexcept;
+
+  // When the calling thread is inside: so that it is known when it ends.
+  void WatchThread() noexcept;
+
+  // For a ring on which something was posted: for those that poll it.
+  void Posted(const Ring& ring) noexcept;
 
   // Lets the requests of closed rings go on, or end.
   void ProgressClosed();
+
+  // A ring is closed: a request on it uses memory; nobody will see a result.
+  void Left(const Owner& owner);
+  void Lost(const Given& given);
+  // Reports what is left over at the end, if anything.
+  void CheckEnd();
 
   // Virtual time, as an offset to the real clocks'.
   std::int64_t Now(clockid_t clock) const noexcept;
@@ -71,6 +94,12 @@ class Kernel {
 
   Kernel();
 
+  // Closes what lives on by a duplicate that was closed where nobody saw it.
+  void CloseForgotten();
+  void OnEndOfThread(const void* value) noexcept;
+  // fork(3) waits for whoever is inside. The last ones who ask for that are the
+  // first that it waits for.
+  void HandleForks() noexcept;
   // In a child process.
   void Forget() noexcept;
   Registered& OfThread();
@@ -82,6 +111,10 @@ class Kernel {
   std::vector<std::shared_ptr<Ring>> closed_;
   std::vector<std::unique_ptr<Registered>> registered_;
   std::vector<Asked> unsupported_;
+  std::optional<Owner> left_;
+  std::vector<Given> lost_;
+  ::pthread_key_t end_of_thread_ = {};
+  bool uses_memory_ = false;
   int first_ring_ = 0;
   std::int64_t passed_ = 0;  // of virtual time, ns
 };

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "escrow/sim/memory.h"
@@ -47,6 +48,8 @@ void* PointerTo(Address address) noexcept {
 thread_local bool inside = false;
 // Whether it has the ledger's lock.
 thread_local bool locked = false;
+// Because it forks.
+thread_local bool forking = false;
 
 struct Piece {
   Address begin;
@@ -151,10 +154,34 @@ class Ledger {
     }
   }
 
-  bool Holds(const Owner& owner) noexcept {
+  static void HandleForks() noexcept {
+    // A child process has memory of its own, of which the kernel uses nothing.
+    // What handlers free that are called meanwhile has to wait for nothing.
+    ::pthread_atfork(
+        [] {
+          if (std::exchange(forking, true)) return;
+          Get().mutex_.lock();
+          inside = true;
+        },
+        [] {
+          if (!std::exchange(forking, false)) return;
+          inside = false;
+          Get().mutex_.unlock();
+        },
+        [] {
+          if (!std::exchange(forking, false)) return;
+          Get().Forget();
+          inside = false;
+          Get().mutex_.unlock();
+        });
+  }
+
+  bool Uses(const Owner& owner) noexcept {
     const Lock lock(*this);
     const Piece* piece = Bucket(owner);
-    while (piece != nullptr && piece->owner != &owner) piece = piece->next;
+    while (piece != nullptr && (piece->owner != &owner || piece->idle())) {
+      piece = piece->next;
+    }
     return piece != nullptr;
   }
 
@@ -163,7 +190,9 @@ class Ledger {
 
   class Lock {
    public:
-    explicit Lock(Ledger& ledger) noexcept : lock_(ledger.mutex_) {
+    explicit Lock(Ledger& ledger) noexcept
+        : lock_(ledger.mutex_, std::defer_lock) {
+      if (!forking) lock_.lock();
       locked = true;
     }
     Lock(const Lock&) = delete;
@@ -172,7 +201,7 @@ class Ledger {
 
    private:
     Inside inside_;
-    std::lock_guard<std::mutex> lock_;
+    std::unique_lock<std::mutex> lock_;
   };
 
   Ledger() {
@@ -184,22 +213,7 @@ class Ledger {
     if (__asan_set_error_report_callback != nullptr) {
       __asan_set_error_report_callback([](const char*) { Get().OnError(); });
     }
-    // A child process has memory of its own, of which the kernel uses nothing.
-    // What handlers free that are called meanwhile has to wait for nothing.
-    ::pthread_atfork(
-        [] {
-          Get().mutex_.lock();
-          inside = true;
-        },
-        [] {
-          inside = false;
-          Get().mutex_.unlock();
-        },
-        [] {
-          Get().Forget();
-          inside = false;
-          Get().mutex_.unlock();
-        });
+    HandleForks();
   }
 
   // By address.
@@ -393,7 +407,12 @@ void ReleaseAll(const Owner& owner) noexcept {
   Ledger::Get().ReleaseAll(owner);
 }
 
-bool Holds(const Owner& owner) noexcept { return Ledger::Get().Holds(owner); }
+void HandleForksOfLedger() noexcept {
+  (void)Ledger::Get();
+  Ledger::HandleForks();
+}
+
+bool Uses(const Owner& owner) noexcept { return Ledger::Get().Uses(owner); }
 
 void Close(void* data, std::size_t size) noexcept {
   (void)Ledger::Get();  // tells whose it is in reports

@@ -38,8 +38,12 @@ void Hold(const Owner& owner, Use use, void* data, std::size_t size,
 void Release(const Owner& owner, const void* data) noexcept;
 void ReleaseAll(const Owner& owner) noexcept;
 
-// Whether `owner` has any piece.
-bool Holds(const Owner& owner) noexcept;
+// Whether `owner` has any piece that the kernel may load from or store into.
+bool Uses(const Owner& owner) noexcept;
+
+// Has fork(3) wait for whoever is inside, from now on. May be called again, to
+// be the first that it waits for.
+void HandleForksOfLedger() noexcept;
 
 // The same of memory that the kernel shares with the program word by word, as
 // are the slots of the completion queue: what is closed must not be touched.

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
@@ -35,6 +36,12 @@ long ToArgument(T value) noexcept {
 template <typename... Args>
 std::int32_t Call(long number, Args... args) noexcept {
   return static_cast<std::int32_t>(RealCall(number, ToArgument(args)...));
+}
+
+// The fields of an entry that an operation does not use have to be 0.
+template <typename... Fields>
+int CheckUnused(Fields... fields) noexcept {
+  return ((fields == 0) && ...) ? 0 : -EINVAL;
 }
 
 template <typename T = void>

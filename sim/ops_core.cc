@@ -29,6 +29,7 @@ constexpr std::int64_t kNanoseconds = 1'000'000'000;
 // Copies a time of the program's: 0 or -errno.
 int LoadTime(std::uint64_t address, std::int64_t* nanoseconds) {
   __kernel_timespec time;
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): it is a pointer.
   if (!Load(&time, reinterpret_cast<const void*>(address), sizeof(time))) {
     return -EFAULT;
   }
@@ -164,11 +165,12 @@ class LinkTimeout final : public Timed {
                                     IORING_TIMEOUT_ETIME_SUCCESS);
   }
   Attempt Try(Request& request) override {
-    if (request.timed == nullptr && !Updatable()) {
-      // Not behind anything that it could time.
-      return Attempt::Done(-EINVAL);
+    if (!Updatable()) {
+      // Behind nothing that it could time.
+      if (request.timed == nullptr) return Attempt::Done(-EINVAL);
+      Begin(request);
+      return Attempt::Blocked();
     }
-    Begin(request);
     if (!Due(request)) return Attempt::Blocked();
     Request* const timed = request.timed;
     if (timed == nullptr) return Attempt::Done(-ENOENT);
@@ -277,6 +279,9 @@ class Poll final : public Op {
     return 0;
   }
   Attempt Try(Request& request) override {
+    if (const auto ring = request.ring().kernel().Find(request.fd())) {
+      return PollRing(request, *ring);
+    }
     std::uint32_t events = request.TakeEvents();
     if (multishot_ && !std::exchange(begun_, true)) {
       // What is there already comes as the first edge.
@@ -299,6 +304,17 @@ class Poll final : public Op {
       return Attempt::Done(result);
     }
     return Attempt::Blocked();
+  }
+
+  // What a simulated one is made of is always ready.
+  Attempt PollRing(Request& request, Ring& ring) {
+    request.polled = &ring;
+    request.Keep();
+    const std::uint32_t events = ring.Events() & events_;
+    if (events == 0) return Attempt::Blocked();
+    const auto result = static_cast<std::int32_t>(events);
+    return multishot_ && request.Post(result, 0) ? Attempt::Blocked()
+                                                 : Attempt::Done(result);
   }
 
   void Update(Request& request, std::uint32_t events) {
@@ -395,6 +411,7 @@ class MsgRing final : public Op {
     if (sqe.len != 0 || &target == &request.ring()) {
       return Attempt::Done(-EINVAL);
     }
+    if (target.orphaned()) return Attempt::Done(-EOWNERDEAD);
     const File* const source =
         request.ring().files().Find(static_cast<std::uint32_t>(sqe.addr3));
     if (source == nullptr) return Attempt::Done(-EBADF);

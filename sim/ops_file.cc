@@ -30,8 +30,9 @@ class Fsync final : public Tolerated {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    if (sqe.addr != 0 || sqe.buf_index != 0 || sqe.splice_fd_in != 0) {
-      return -EINVAL;
+    if (const int error =
+            CheckUnused(sqe.addr, sqe.buf_index, sqe.splice_fd_in)) {
+      return error;
     }
     const bool unknown =
         (sqe.fsync_flags & ~std::uint32_t{IORING_FSYNC_DATASYNC}) != 0;
@@ -51,9 +52,7 @@ class SyncFileRange final : public Tolerated {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    return sqe.addr != 0 || sqe.buf_index != 0 || sqe.splice_fd_in != 0
-               ? -EINVAL
-               : 0;
+    return CheckUnused(sqe.addr, sqe.buf_index, sqe.splice_fd_in);
   }
 
  protected:
@@ -68,9 +67,7 @@ class Fallocate final : public Tolerated {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    return sqe.buf_index != 0 || sqe.rw_flags != 0 || sqe.splice_fd_in != 0
-               ? -EINVAL
-               : 0;
+    return CheckUnused(sqe.buf_index, sqe.rw_flags, sqe.splice_fd_in);
   }
 
  protected:
@@ -84,10 +81,8 @@ class Ftruncate final : public Tolerated {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    return sqe.rw_flags != 0 || sqe.addr != 0 || sqe.len != 0 ||
-                   sqe.buf_index != 0 || sqe.splice_fd_in != 0 || sqe.addr3 != 0
-               ? -EINVAL
-               : 0;
+    return CheckUnused(sqe.rw_flags, sqe.addr, sqe.len, sqe.buf_index,
+                       sqe.splice_fd_in, sqe.addr3);
   }
 
  protected:
@@ -219,7 +214,9 @@ class Pipe final : public Immediate {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    if (sqe.fd != 0 || sqe.off != 0 || sqe.addr3 != 0) return -EINVAL;
+    if (const int error = CheckUnused(sqe.fd, sqe.off, sqe.addr3)) {
+      return error;
+    }
     constexpr std::uint32_t kKnown = O_CLOEXEC | O_NONBLOCK | O_DIRECT;
     if ((sqe.pipe_flags & ~kKnown) != 0) return -EINVAL;
     if (sqe.addr != 0) {
@@ -277,9 +274,9 @@ class CloseFile final : public Immediate {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    if (sqe.off != 0 || sqe.addr != 0 || sqe.len != 0 || sqe.rw_flags != 0 ||
-        sqe.buf_index != 0) {
-      return -EINVAL;
+    if (const int error = CheckUnused(sqe.off, sqe.addr, sqe.len, sqe.rw_flags,
+                                      sqe.buf_index)) {
+      return error;
     }
     if (request.has_flag(IOSQE_FIXED_FILE)) return -EBADF;
     return sqe.file_index != 0 && sqe.fd != 0 ? -EINVAL : 0;
@@ -300,9 +297,9 @@ class FixedFdInstall final : public Immediate {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    if (sqe.off != 0 || sqe.addr != 0 || sqe.len != 0 || sqe.buf_index != 0 ||
-        sqe.splice_fd_in != 0 || sqe.addr3 != 0) {
-      return -EINVAL;
+    if (const int error = CheckUnused(sqe.off, sqe.addr, sqe.len, sqe.buf_index,
+                                      sqe.splice_fd_in, sqe.addr3)) {
+      return error;
     }
     if (!request.has_flag(IOSQE_FIXED_FILE)) return -EBADF;
     const bool unknown = (sqe.install_fd_flags &

@@ -142,15 +142,40 @@ class OpenAt2 final : public Open {
   }
 };
 
-class Statx final : public Tolerated {
+// Those that take one path or two.
+class OnPath : public Tolerated {
+ protected:
+  // Whether the fields that none of them uses, and `others`, are 0; and the
+  // path at sqe->addr.
+  template <typename... Fields>
+  int PreparePath(const Request& request, unsigned path_flags,
+                  Fields... others) {
+    const io_uring_sqe& sqe = request.sqe();
+    if (const int error =
+            CheckUnused(sqe.buf_index, sqe.splice_fd_in, others...)) {
+      return error;
+    }
+    if (request.has_flag(IOSQE_FIXED_FILE)) return -EBADF;
+    return LoadPath(sqe.addr, path_flags, &path_);
+  }
+  // The second one, at sqe->addr2.
+  int PrepareOther(const Request& request) {
+    return LoadPath(request.sqe().addr2, 0, &other_);
+  }
+
+  const char* path() const noexcept { return path_.data(); }
+  const char* other() const noexcept { return other_.data(); }
+
+ private:
+  Text path_;
+  Text other_;
+};
+
+class Statx final : public OnPath {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    if (sqe.buf_index != 0 || sqe.splice_fd_in != 0) return -EINVAL;
-    if (request.has_flag(IOSQE_FIXED_FILE)) return -EBADF;
-    if (const int error = LoadPath(sqe.addr, sqe.statx_flags, &path_)) {
-      return error;
-    }
+    if (const int error = PreparePath(request, sqe.statx_flags)) return error;
     if (sqe.addr2 != 0) {
       request.Hold(Use::kWrite, PointerTo(sqe.addr2), sizeof(struct statx),
                    "statxbuf");
@@ -166,130 +191,88 @@ class Statx final : public Tolerated {
                                      AT_EMPTY_PATH | AT_STATX_SYNC_TYPE;
     if ((sqe.statx_flags & ~kKnown) != 0) return -EINVAL;
     struct statx status = {};
-    const std::int32_t result = Call(SYS_statx, sqe.fd, path_.data(),
-                                     sqe.statx_flags, sqe.len, &status);
+    const std::int32_t result =
+        Call(SYS_statx, sqe.fd, path(), sqe.statx_flags, sqe.len, &status);
     if (result < 0) return result;
     return Store(PointerTo(sqe.addr2), &status, sizeof(status)) ? 0 : -EFAULT;
   }
-
- private:
-  Text path_;
 };
 
-class RenameAt final : public Tolerated {
+class RenameAt final : public OnPath {
  public:
   int Prepare(Request& request) override {
-    const io_uring_sqe& sqe = request.sqe();
-    if (sqe.buf_index != 0 || sqe.splice_fd_in != 0) return -EINVAL;
-    if (request.has_flag(IOSQE_FIXED_FILE)) return -EBADF;
-    if (const int error = LoadPath(sqe.addr, 0, &old_path_)) return error;
-    return LoadPath(sqe.addr2, 0, &new_path_);
+    if (const int error = PreparePath(request, 0)) return error;
+    return PrepareOther(request);
   }
 
  protected:
   std::int32_t Execute(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    return Call(SYS_renameat2, sqe.fd, old_path_.data(),
-                static_cast<std::int32_t>(sqe.len), new_path_.data(),
-                sqe.rename_flags);
+    return Call(SYS_renameat2, sqe.fd, path(),
+                static_cast<std::int32_t>(sqe.len), other(), sqe.rename_flags);
   }
-
- private:
-  Text old_path_;
-  Text new_path_;
 };
 
-class UnlinkAt final : public Tolerated {
+class UnlinkAt final : public OnPath {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    if (sqe.off != 0 || sqe.len != 0 || sqe.buf_index != 0 ||
-        sqe.splice_fd_in != 0) {
-      return -EINVAL;
-    }
-    if (request.has_flag(IOSQE_FIXED_FILE)) return -EBADF;
     if ((sqe.unlink_flags & ~std::uint32_t{AT_REMOVEDIR}) != 0) return -EINVAL;
-    return LoadPath(sqe.addr, 0, &path_);
+    return PreparePath(request, 0, sqe.off, sqe.len);
   }
 
  protected:
   std::int32_t Execute(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    return Call(SYS_unlinkat, sqe.fd, path_.data(), sqe.unlink_flags);
+    return Call(SYS_unlinkat, sqe.fd, path(), sqe.unlink_flags);
   }
-
- private:
-  Text path_;
 };
 
-class MkdirAt final : public Tolerated {
+class MkdirAt final : public OnPath {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    if (sqe.off != 0 || sqe.rw_flags != 0 || sqe.buf_index != 0 ||
-        sqe.splice_fd_in != 0) {
-      return -EINVAL;
-    }
-    if (request.has_flag(IOSQE_FIXED_FILE)) return -EBADF;
-    return LoadPath(sqe.addr, 0, &path_);
+    return PreparePath(request, 0, sqe.off, sqe.rw_flags);
   }
 
  protected:
   std::int32_t Execute(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    return Call(SYS_mkdirat, sqe.fd, path_.data(), sqe.len);
+    return Call(SYS_mkdirat, sqe.fd, path(), sqe.len);
   }
-
- private:
-  Text path_;
 };
 
-class SymlinkAt final : public Tolerated {
+class SymlinkAt final : public OnPath {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    if (sqe.len != 0 || sqe.rw_flags != 0 || sqe.buf_index != 0 ||
-        sqe.splice_fd_in != 0) {
-      return -EINVAL;
-    }
-    if (request.has_flag(IOSQE_FIXED_FILE)) return -EBADF;
-    if (const int error = LoadPath(sqe.addr, 0, &target_)) return error;
-    return LoadPath(sqe.addr2, 0, &path_);
-  }
-
- protected:
-  std::int32_t Execute(Request& request) override {
-    return Call(SYS_symlinkat, target_.data(), request.sqe().fd, path_.data());
-  }
-
- private:
-  Text target_;
-  Text path_;
-};
-
-class LinkAt final : public Tolerated {
- public:
-  int Prepare(Request& request) override {
-    const io_uring_sqe& sqe = request.sqe();
-    if (sqe.buf_index != 0 || sqe.splice_fd_in != 0) return -EINVAL;
-    if (request.has_flag(IOSQE_FIXED_FILE)) return -EBADF;
-    if (const int error = LoadPath(sqe.addr, sqe.hardlink_flags, &old_path_)) {
+    if (const int error = PreparePath(request, 0, sqe.len, sqe.rw_flags)) {
       return error;
     }
-    return LoadPath(sqe.addr2, 0, &new_path_);
+    return PrepareOther(request);
+  }
+
+ protected:
+  std::int32_t Execute(Request& request) override {
+    return Call(SYS_symlinkat, path(), request.sqe().fd, other());
+  }
+};
+
+class LinkAt final : public OnPath {
+ public:
+  int Prepare(Request& request) override {
+    if (const int error = PreparePath(request, request.sqe().hardlink_flags)) {
+      return error;
+    }
+    return PrepareOther(request);
   }
 
  protected:
   std::int32_t Execute(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    return Call(SYS_linkat, sqe.fd, old_path_.data(),
-                static_cast<std::int32_t>(sqe.len), new_path_.data(),
-                sqe.hardlink_flags);
+    return Call(SYS_linkat, sqe.fd, path(), static_cast<std::int32_t>(sqe.len),
+                other(), sqe.hardlink_flags);
   }
-
- private:
-  Text old_path_;
-  Text new_path_;
 };
 
 // The four on extended attributes: of an open file, or of a path.

@@ -1,8 +1,10 @@
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/sockios.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
@@ -19,7 +21,7 @@
 #include "escrow/sim/request.h"
 #include "escrow/sim/ring.h"
 
-// Making sockets and connections, and asking sockets.
+// Making sockets and connections, and commands to sockets and devices.
 
 namespace escrow::sim {
 namespace {
@@ -38,8 +40,8 @@ class Socket final : public Immediate {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    if (sqe.addr != 0 || sqe.rw_flags != 0 || sqe.buf_index != 0) {
-      return -EINVAL;
+    if (const int error = CheckUnused(sqe.addr, sqe.rw_flags, sqe.buf_index)) {
+      return error;
     }
     constexpr std::uint64_t kTypeMask = 0xf;
     const std::uint64_t flags = sqe.off & ~kTypeMask;
@@ -60,9 +62,9 @@ class Bind final : public Immediate {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    if (sqe.len != 0 || sqe.buf_index != 0 || sqe.rw_flags != 0 ||
-        sqe.splice_fd_in != 0) {
-      return -EINVAL;
+    if (const int error = CheckUnused(sqe.len, sqe.buf_index, sqe.rw_flags,
+                                      sqe.splice_fd_in)) {
+      return error;
     }
     return address_.Load(sqe.addr, sqe.addr2);
   }
@@ -80,10 +82,8 @@ class Listen final : public Immediate {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    return sqe.addr != 0 || sqe.buf_index != 0 || sqe.rw_flags != 0 ||
-                   sqe.splice_fd_in != 0 || sqe.addr2 != 0
-               ? -EINVAL
-               : 0;
+    return CheckUnused(sqe.addr, sqe.buf_index, sqe.rw_flags, sqe.splice_fd_in,
+                       sqe.addr2);
   }
 
  protected:
@@ -96,10 +96,8 @@ class Shutdown final : public Immediate {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    return sqe.off != 0 || sqe.addr != 0 || sqe.rw_flags != 0 ||
-                   sqe.buf_index != 0 || sqe.splice_fd_in != 0
-               ? -EINVAL
-               : 0;
+    return CheckUnused(sqe.off, sqe.addr, sqe.rw_flags, sqe.buf_index,
+                       sqe.splice_fd_in);
   }
 
  protected:
@@ -211,9 +209,9 @@ class Connect final : public Op {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    if (sqe.len != 0 || sqe.buf_index != 0 || sqe.rw_flags != 0 ||
-        sqe.splice_fd_in != 0) {
-      return -EINVAL;
+    if (const int error = CheckUnused(sqe.len, sqe.buf_index, sqe.rw_flags,
+                                      sqe.splice_fd_in)) {
+      return error;
     }
     return address_.Load(sqe.addr, sqe.addr2);
   }
@@ -279,10 +277,24 @@ class Command final : public Op {
   }
 
  private:
+  static std::int32_t ExecuteOnDevice(Request& request) {
+    const io_uring_sqe& sqe = request.sqe();
+    constexpr std::uint32_t kDiscard = _IO(0x12, 0);  // BLOCK_URING_CMD_DISCARD
+    if (sqe.cmd_op != kDiscard) {
+      return request.ring().kernel().Unsupported("block command", sqe.cmd_op);
+    }
+    if (const int error = CheckUnused(sqe.ioprio, sqe.len, sqe.file_index)) {
+      return error;
+    }
+    std::uint64_t range[2] = {sqe.addr, sqe.addr3};
+    return Call(SYS_ioctl, request.fd(), BLKDISCARD, range);
+  }
+
   static std::int32_t Execute(Request& request) {
     const io_uring_sqe& sqe = request.sqe();
     const int fd = request.fd();
     const FileKind kind = KindOf(fd);
+    if (kind.mode == S_IFBLK) return ExecuteOnDevice(request);
     if (!kind.IsSocket()) return -EOPNOTSUPP;
     switch (sqe.cmd_op) {
       case SOCKET_URING_OP_SIOCINQ:

@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <signal.h>
@@ -58,9 +59,9 @@ class EpollWait final : public Op {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    if (sqe.off != 0 || sqe.rw_flags != 0 || sqe.buf_index != 0 ||
-        sqe.splice_fd_in != 0) {
-      return -EINVAL;
+    if (const int error = CheckUnused(sqe.off, sqe.rw_flags, sqe.buf_index,
+                                      sqe.splice_fd_in)) {
+      return error;
     }
     if (sqe.addr != 0 && sqe.len != 0 && sqe.len <= kMostEvents) {
       request.Hold(Use::kWrite, PointerTo(sqe.addr),
@@ -97,9 +98,9 @@ class WaitId final : public Op {
  public:
   int Prepare(Request& request) override {
     const io_uring_sqe& sqe = request.sqe();
-    if (sqe.addr != 0 || sqe.buf_index != 0 || sqe.addr3 != 0 ||
-        sqe.waitid_flags != 0) {
-      return -EINVAL;
+    if (const int error =
+            CheckUnused(sqe.addr, sqe.buf_index, sqe.addr3, sqe.waitid_flags)) {
+      return error;
     }
     if (sqe.addr2 != 0) {
       request.Hold(Use::kWrite, PointerTo(sqe.addr2), sizeof(siginfo_t),
@@ -115,7 +116,8 @@ class WaitId final : public Op {
     const std::int32_t result =
         Call(SYS_waitid, sqe.len, sqe.fd, &info, options | WNOHANG, nullptr);
     const bool found = result == 0 && info.si_signo != 0;
-    if (result == 0 && !found && (options & WNOHANG) == 0) {
+    if (result == 0 && !found && (options & WNOHANG) == 0 &&
+        !IsNonblocking(sqe)) {
       return Wait(request);
     }
     if (sqe.addr2 == 0) return Attempt::Done(result);
@@ -123,6 +125,11 @@ class WaitId final : public Op {
   }
 
  private:
+  static bool IsNonblocking(const io_uring_sqe& sqe) noexcept {
+    return sqe.len == P_PIDFD &&
+           (Call(SYS_fcntl, sqe.fd, F_GETFL) & O_NONBLOCK) != 0;
+  }
+
   // Only these fields are, whatever the type is made of.
   static bool StoreInfo(std::uint64_t address, const siginfo_t& info) {
     auto* const its = PointerTo<siginfo_t>(address);

@@ -51,7 +51,11 @@ void Poller::TakeEvents() noexcept {
         static_cast<Request*>(events[i].data.ptr)->OnEvents(events[i].events);
         continue;
       }
+      // Whom it wakes must still find it.
+      if (polling_) continue;
       std::uint64_t ignored;
+      // NOLINTNEXTLINE(clang-analyzer-unix.BlockInCriticalSection): it does
+      // not.
       (void)!::read(wake_, &ignored, sizeof(ignored));
     }
   } while (count == kMost);

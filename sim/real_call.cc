@@ -5,16 +5,14 @@
 
 #include <cerrno>
 
+// In assembly, so that the registers of the last two arguments are left without
+// a trace of kOurs: the program's next call might have it for its own.
 #if defined(__x86_64__)
-// A function of its own in assembly, so that there is one such instruction
-// whatever the compiler inlines.
 asm(R"(
     .text
     .p2align 4
     .hidden escrow_sim_real_call
-    .hidden escrow_sim_real_call_site
     .globl escrow_sim_real_call
-    .globl escrow_sim_real_call_site
     .type escrow_sim_real_call, @function
 escrow_sim_real_call:
     .cfi_startproc
@@ -26,7 +24,8 @@ escrow_sim_real_call:
     mov %r9, %r8
     mov 8(%rsp), %r9
     syscall
-escrow_sim_real_call_site:
+    xor %r8d, %r8d
+    xor %r9d, %r9d
     ret
     .cfi_endproc
     .size escrow_sim_real_call, . - escrow_sim_real_call
@@ -36,9 +35,7 @@ asm(R"(
     .text
     .p2align 4
     .hidden escrow_sim_real_call
-    .hidden escrow_sim_real_call_site
     .globl escrow_sim_real_call
-    .globl escrow_sim_real_call_site
     .type escrow_sim_real_call, @function
 escrow_sim_real_call:
     .cfi_startproc
@@ -50,30 +47,57 @@ escrow_sim_real_call:
     mov x4, x5
     mov x5, x6
     svc #0
-escrow_sim_real_call_site:
+    mov x4, #0
+    mov x5, #0
     ret
     .cfi_endproc
     .size escrow_sim_real_call, . - escrow_sim_real_call
 )");
 #endif
 
-extern "C" {
-long escrow_sim_real_call(long number, long first, long second, long third,
-                          long fourth, long fifth, long sixth);
-extern const char escrow_sim_real_call_site[];
-}
+#if defined(__x86_64__) || defined(__aarch64__)
+extern "C" long escrow_sim_real_call(long number, long first, long second,
+                                     long third, long fourth, long fifth,
+                                     long sixth);
+#endif
 
 namespace escrow::sim {
+namespace {
+
+constexpr int kFifth = 4;
+constexpr int kSixth = 5;
+
+long WithOurs(long value) noexcept {
+  constexpr long kLower = 0xffff'ffff;
+  return (value & kLower) | static_cast<long>(std::uint64_t{kOurs} << 32);
+}
+
+}  // namespace
+
+int OursIsIn(long number) noexcept {
+  return number == SYS_mmap ? kFifth : kSixth;
+}
 
 #if defined(__x86_64__) || defined(__aarch64__)
 
 long RealCall(long number, long first, long second, long third, long fourth,
               long fifth, long sixth) noexcept {
+  switch (number) {
+    case SYS_mmap:
+      fifth = WithOurs(fifth);
+      break;
+    case SYS_close:
+    case SYS_dup:
+    case SYS_fcntl:
+    case SYS_munmap:
+      sixth = WithOurs(sixth);
+      break;
+    default:
+      break;
+  }
   return escrow_sim_real_call(number, first, second, third, fourth, fifth,
                               sixth);
 }
-
-const void* RealCallSite() noexcept { return escrow_sim_real_call_site; }
 
 #else
 
@@ -83,8 +107,6 @@ long RealCall(long number, long first, long second, long third, long fourth,
       ::syscall(number, first, second, third, fourth, fifth, sixth);
   return result < 0 ? -errno : result;
 }
-
-const void* RealCallSite() noexcept { return nullptr; }
 
 #endif
 

@@ -16,11 +16,30 @@
 #include "escrow/sim/memory.h"
 #include "escrow/sim/op.h"
 #include "escrow/sim/real_call.h"
+#include "escrow/sim/registration.h"
 #include "escrow/sim/ring.h"
 
 // io_uring_register(2), as far as it is about the ring itself.
 
 namespace escrow::sim {
+
+int LoadRegistration(const void* argument, unsigned size,
+                     io_uring_rsrc_register* asked) noexcept {
+  if (size != sizeof(*asked)) return -EINVAL;
+  if (!Load(asked, argument, sizeof(*asked))) return -EFAULT;
+  constexpr std::uint32_t kSparse = IORING_RSRC_REGISTER_SPARSE;
+  if (asked->nr == 0 || asked->resv2 != 0 || (asked->flags & ~kSparse) != 0) {
+    return -EINVAL;
+  }
+  return (asked->flags & kSparse) != 0 && asked->data != 0 ? -EINVAL : 0;
+}
+
+int LoadUpdate(const void* argument, unsigned size,
+               io_uring_rsrc_update2* asked) noexcept {
+  if (size != sizeof(*asked)) return -EINVAL;
+  if (!Load(asked, argument, sizeof(*asked))) return -EFAULT;
+  return asked->nr == 0 || asked->resv != 0 || asked->resv2 != 0 ? -EINVAL : 0;
+}
 
 int Ring::RegisterEventfd(const void* argument, unsigned count, bool async) {
   std::int32_t fd = -1;

@@ -91,6 +91,7 @@ void Request::Keep() {
 
 void Request::Hold(Use use, const void* data, std::size_t size,
                    const char* what) {
+  ring_.kernel().UseMemory();
   sim::Hold(owner, use, const_cast<void*>(data), size, what);
 }
 
@@ -132,7 +133,8 @@ void Request::StopWaiting() noexcept {
 
 void Request::OnEvents(std::uint32_t events) noexcept {
   events_ |= events;
-  ready = true;
+  // Another thread may have found them.
+  Retry();
 }
 
 std::uint32_t Request::TakeEvents() noexcept {
@@ -145,7 +147,8 @@ void Request::Retry() noexcept {
 }
 
 bool Request::Post(std::int32_t result, std::uint32_t flags) {
-  return ring_.PostIfRoom(owner.user_data, result, flags | IORING_CQE_F_MORE);
+  return ring_.PostIfRoom(owner.user_data, result, flags | IORING_CQE_F_MORE,
+                          ring_.Give(*this, result));
 }
 
 std::size_t Request::Shorten(std::size_t size) {

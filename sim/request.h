@@ -113,17 +113,20 @@ class Request {
   // That times it out, if any; and of a link timeout, what it times.
   Request* link_timeout = nullptr;
   Request* timed = nullptr;
-  int refused = 0;             // when it was consumed: -errno
-  std::int32_t cancelled = 0;  // to be completed with: -errno
-  std::uint32_t sequence = 0;  // of its entry
-  unsigned skipped = 0;        // how often it could have been tried, in a row
-  unsigned slipped = 0;        // how often a cancellation missed it
+  const Ring* polled = nullptr;  // whose completions it waits for
+  long thread = 0;               // that has submitted it; 0: the ring's own
+  int refused = 0;               // when it was consumed: -errno
+  std::int32_t cancelled = 0;    // to be completed with: -errno
+  std::uint32_t sequence = 0;    // of its entry
+  unsigned skipped = 0;          // how often it could have been tried, in a row
+  unsigned slipped = 0;          // how often a cancellation missed it
   Stage stage = Stage::kLinked;
   bool ready = true;             // to be tried
   bool seen = false;             // in this round
   bool interrupted = false;      // a cancellation said EALREADY
   bool asked_for_error = false;  // a choice
   bool counts = false;           // completions, of which each may end it
+  bool orphaned = false;         // its thread has ended
 
  private:
   Ring& ring_;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/time_types.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -75,6 +76,12 @@ std::int64_t ToNanoseconds(const __kernel_timespec& time) noexcept {
   return time.tv_sec * kNanoseconds + time.tv_nsec;
 }
 
+// In others a worker does not wait: it leaves that to a poll.
+bool WaitsInWorker(const Request& request) noexcept {
+  return request.type.opcode == IORING_OP_SPLICE ||
+         request.type.opcode == IORING_OP_TEE;
+}
+
 }  // namespace
 
 // What an enter waits for.
@@ -123,10 +130,10 @@ int Ring::MakeMemory(int fd) {
   if (made < 0) return -errno;
   if (kernel_.first_ring() > 0) {
     const int low = std::exchange(
-        made, ::fcntl(made, F_DUPFD_CLOEXEC, kernel_.first_ring()));
-    const int error = errno;
+        made, static_cast<int>(RealCall(SYS_fcntl, made, F_DUPFD_CLOEXEC,
+                                        kernel_.first_ring())));
     RealCall(SYS_close, low);
-    if (made < 0) return -error;
+    if (made < 0) return made;
   }
   struct stat status = {};
   if (::ftruncate(made, static_cast<::off_t>(size)) != 0 ||
@@ -411,7 +418,7 @@ bool Ring::WriteCompletion(const Overflow& completion) {
     const bool at_end = index + 1 == cq_entries_;
     if (used + (at_end ? 3 : 2) > cq_entries_) return false;
     if (at_end) {
-      write(index, {0, 0, IORING_CQE_F_SKIP, {}}, 16);
+      write(index, {0, 0, IORING_CQE_F_SKIP, {}, nullptr}, 16);
       StoreWord(kCqTail, tail + 1);
       write(0, completion, 32);
       StoreWord(kCqTail, tail + 3);
@@ -422,15 +429,43 @@ bool Ring::WriteCompletion(const Overflow& completion) {
     return true;
   }
   if (used >= cq_entries_) return false;
+  if (completion.given != nullptr) completion.given->position = tail;
   write(index, completion, completion_bytes_);
   StoreWord(kCqTail, tail + 1);
   return true;
 }
 
+Given* Ring::Give(const Request& request, std::int32_t result) {
+  const io_uring_sqe& sqe = request.sqe();
+  const unsigned opcode = request.type.opcode;
+  const bool opens = opcode == IORING_OP_OPENAT ||
+                     opcode == IORING_OP_OPENAT2 ||
+                     opcode == IORING_OP_ACCEPT || opcode == IORING_OP_SOCKET;
+  if (result < 0 || request.op == nullptr ||
+      !(opens ? sqe.file_index == 0 : opcode == IORING_OP_FIXED_FD_INSTALL)) {
+    return nullptr;
+  }
+  if (closed_) {
+    kernel_.Lost(Given(request.owner, result));
+    return nullptr;
+  }
+  DropSeen();
+  given_.push_back(std::make_unique<Given>(request.owner, result));
+  return given_.back().get();
+}
+
+void Ring::DropSeen() noexcept {
+  const std::uint32_t head = LoadWord(kCqHead);
+  std::erase_if(given_, [head](const std::unique_ptr<Given>& given) {
+    return given->position.has_value() &&
+           static_cast<std::int32_t>(head - *given->position) > 0;
+  });
+}
+
 bool Ring::PostOrKeep(std::uint64_t user_data, std::int32_t result,
-                      std::uint32_t flags) {
+                      std::uint32_t flags, Given* given) {
   if (closed_) return true;
-  const Overflow completion = {user_data, result, flags, {}};
+  const Overflow completion = {user_data, result, flags, {}, given};
   // In order: behind those that wait already.
   const bool posted = overflow_.empty() && WriteCompletion(completion);
   if (!posted) {
@@ -442,9 +477,12 @@ bool Ring::PostOrKeep(std::uint64_t user_data, std::int32_t result,
 }
 
 bool Ring::PostIfRoom(std::uint64_t user_data, std::int32_t result,
-                      std::uint32_t flags) {
+                      std::uint32_t flags, Given* given) {
   if (closed_) return true;
-  if (!overflow_.empty() || !WriteCompletion({user_data, result, flags, {}})) {
+  if (!overflow_.empty() ||
+      !WriteCompletion({user_data, result, flags, {}, given})) {
+    std::erase_if(given_,
+                  [given](const auto& each) { return each.get() == given; });
     return false;
   }
   Posted();
@@ -454,11 +492,12 @@ bool Ring::PostIfRoom(std::uint64_t user_data, std::int32_t result,
 void Ring::Posted() {
   ++posted_;
   for (Request* const request : requests_) request->ready |= request->counts;
-  if (eventfd_.valid() &&
+  if (eventfd_.valid() && (in_worker_ || !eventfd_async_) &&
       (LoadWord(kCqFlags) & IORING_CQ_EVENTFD_DISABLED) == 0) {
     const std::uint64_t one = 1;
     (void)!::write(eventfd_.fd(), &one, sizeof(one));
   }
+  kernel_.Posted(*this);
   WakeWaiter();
 }
 
@@ -509,8 +548,9 @@ void Ring::Complete(Request& request, std::int32_t result,
     PostOrKeep(request.owner.user_data, result, flags | IORING_CQE_F_MORE);
   } else {
     const std::uint64_t user_data = request.owner.user_data;
+    Given* const given = quiet ? nullptr : Give(request, result);
     Forget(request);
-    if (!quiet) PostOrKeep(user_data, result, flags);
+    if (!quiet) PostOrKeep(user_data, result, flags, given);
   }
   if (links == nullptr) return;
   if (breaks && !hard) {
@@ -579,6 +619,7 @@ Request* Ring::Consume() {
   CheckUserData(*entry);
   auto request =
       std::make_unique<Request>(*this, entry, entry_bytes_, sequence_++);
+  if (!has(IORING_SETUP_SQPOLL)) request->thread = ThreadId();
   KeepEntry(index);
   StoreWord(kSqHead, head + 1);
   request->refused = request->Prepare();
@@ -717,6 +758,8 @@ void Ring::Try(Request& request) {
     FinishNotification(request);
     return;
   }
+  if (request.orphaned && request.cancelled == 0)
+    request.cancelled = -ECANCELED;
   if (request.cancelled != 0) {
     Fail(request, request.cancelled);
     return;
@@ -731,14 +774,14 @@ void Ring::Try(Request& request) {
       return;
     }
   }
-  const Attempt attempt = request.op->Try(request);
-  if (attempt.done) {
-    Complete(request, attempt.result, attempt.flags);
-    return;
-  }
   const bool running = request.stage == Request::Stage::kRunning;
+  in_worker_ = running && !has(IORING_SETUP_DEFER_TASKRUN);
+  const Attempt attempt = request.op->Try(request);
+  if (attempt.done) Complete(request, attempt.result, attempt.flags);
+  in_worker_ = false;
+  if (attempt.done) return;
   if (request.interrupted) {
-    Fail(request, running ? -EINTR : -ECANCELED);
+    Fail(request, running && WaitsInWorker(request) ? -EINTR : -ECANCELED);
     return;
   }
   // A worker that sleeps can be interrupted.
@@ -914,6 +957,8 @@ int Ring::Enter(unsigned to_submit, unsigned min_complete, unsigned flags,
                 const void* argument, std::size_t size) {
   if (disabled_) return -EBADFD;
   CheckEntries();
+  // Unless it is deferred, what has happened was taken in when it did.
+  if (busy() && !has(IORING_SETUP_DEFER_TASKRUN)) Progress();
   const bool events = (flags & IORING_ENTER_GETEVENTS) != 0;
   int result = 0;
   if (has(IORING_SETUP_SQPOLL)) {
@@ -995,7 +1040,46 @@ int Ring::Enter(unsigned to_submit, unsigned min_complete, unsigned flags,
 
 // The end.
 
+void Ring::Renumber(int fd) noexcept {
+  fd_ = fd;
+  memory_ = File::Borrow(fd);
+  renumbered_ = true;
+}
+
+void Ring::EndThread(long thread) noexcept {
+  if (has(IORING_SETUP_SINGLE_ISSUER) && issuer_ == thread) orphaned_ = true;
+  for (Request* const request : requests_) {
+    // Time goes on without it.
+    if (request->thread == thread && !request->type.immediate) {
+      request->orphaned = true;
+    }
+  }
+}
+
+std::uint32_t Ring::Events() noexcept {
+  const bool any = Available() > 0 || !overflow_.empty();
+  const bool room = LoadWord(kSqTail) - LoadWord(kSqHead) < sq_entries_;
+  return (any ? POLLIN | POLLRDNORM : 0U) | (room ? POLLOUT | POLLWRNORM : 0U);
+}
+
+void Ring::CheckLeft() {
+  const auto check = [this](const Request* each) {
+    for (; each != nullptr; each = each->next_link) {
+      if (Uses(each->owner)) kernel_.Left(each->owner);
+    }
+  };
+  for (const Request* const request : requests_) check(request);
+  for (const Request* const head : drain_queue_) check(head);
+  // The program's own memory may be gone by now.
+  if (!has(IORING_SETUP_NO_MMAP)) {
+    DropSeen();
+    for (const auto& given : given_) kernel_.Lost(*given);
+  }
+  given_.clear();
+}
+
 void Ring::Close() {
+  CheckLeft();
   closed_ = true;
   WakeWaiter();
   if (rings_ != nullptr && !parts_.empty()) {

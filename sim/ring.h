@@ -21,6 +21,19 @@ namespace escrow::sim {
 
 class Kernel;
 
+// A descriptor that the program is given by the result of a request.
+struct Given {
+  Given(const Owner& its_owner, int its_fd);
+  // Still, and it is the same file.
+  bool IsOpen() const noexcept;
+
+  Owner owner;
+  int fd;
+  ::dev_t device = 0;
+  ::ino_t inode = 0;
+  std::optional<std::uint32_t> position = {};  // in the completion queue
+};
+
 // One simulated ring: its queues, what is in flight on it, and what is
 // registered with it. Guarded by the kernel's lock.
 class Ring {
@@ -81,6 +94,15 @@ class Ring {
             const void* argument, std::size_t size);
   int Register(unsigned opcode, void* argument, unsigned count);
 
+  // By another descriptor of it.
+  void Renumber(int fd) noexcept;
+  bool renumbered() const noexcept { return renumbered_; }
+  // What a thread has in flight when it ends is cancelled, when it can be.
+  void EndThread(long thread) noexcept;
+  bool orphaned() const noexcept { return orphaned_; }
+  // What poll(2) says of it: POLL*.
+  std::uint32_t Events() noexcept;
+
   // The program has closed it: what is in flight is cancelled, or goes on.
   void Close();
   bool closed() const noexcept { return closed_; }
@@ -106,6 +128,7 @@ class Ring {
     std::int32_t result;
     std::uint32_t flags;
     std::uint64_t extra[2];
+    Given* given = nullptr;
   };
   struct Wait;
 
@@ -151,15 +174,22 @@ class Ring {
   void Arm(Request& request);
   void Forget(Request& request) noexcept;
 
+  // When it is closed: tells what nobody takes care of any more.
+  void CheckLeft();
+
   // Completion.
   void Complete(Request& request, std::int32_t result, std::uint32_t flags);
   void FinishNotification(Request& request);
   void CancelLinks(Request* links, std::int32_t first_error);
   bool PostOrKeep(std::uint64_t user_data, std::int32_t result,
-                  std::uint32_t flags);
+                  std::uint32_t flags, Given* given = nullptr);
   // False, with nothing posted, if there is no room.
   bool PostIfRoom(std::uint64_t user_data, std::int32_t result,
-                  std::uint32_t flags);
+                  std::uint32_t flags, Given* given = nullptr);
+  // What to post with a result of `request` that is a descriptor; else null.
+  Given* Give(const Request& request, std::int32_t result);
+  // Of what was given, what the program has not seen yet.
+  void DropSeen() noexcept;
   void Posted();
   bool WriteCompletion(const Overflow& completion);
   void FlushOverflow(bool forced);
@@ -208,6 +238,9 @@ class Ring {
   clockid_t clock_;
   bool disabled_;
   bool closed_ = false;
+  bool renumbered_ = false;
+  bool orphaned_ = false;   // its issuer has ended
+  bool in_worker_ = false;  // what is tried now
   long issuer_ = 0;  // the thread, of a ring with IORING_SETUP_SINGLE_ISSUER
   std::uint32_t sequence_ = 0;
   std::uint32_t posted_ = 0;
@@ -215,6 +248,7 @@ class Ring {
   std::vector<Request*> requests_;
   std::vector<Request*> drain_queue_;
   std::vector<Overflow> overflow_;
+  std::vector<std::unique_ptr<Given>> given_;
   unsigned refusals_ = 0;     // of submits by choice, in a row
   unsigned interrupted_ = 0;  // waits by choice, in a row
   unsigned flushes_put_off_ = 0;

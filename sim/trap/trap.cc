@@ -1,5 +1,6 @@
 #include "escrow/sim/trap/trap.h"
 
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -41,12 +42,15 @@ namespace {
 }
 
 // Address space for the mappings of rings, aligned to its size, so that one
-// comparison of the upper half of an address tells whether it is in there.
+// comparison of the upper half of an address tells whether it is in there. In
+// every program at the same place, away from where the loader maps: a program
+// has the filter of those that have started it, and no handler of signals until
+// it is loaded.
 class Window {
  public:
   void Reserve() noexcept {
     void* const all =
-        ::mmap(nullptr, 2 * kSize, PROT_NONE,
+        ::mmap(PointerTo(kPreferred), 2 * kSize, PROT_NONE,
                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (all == MAP_FAILED) Fail("cannot reserve address space");
     const auto begin = reinterpret_cast<std::uintptr_t>(all);
@@ -90,6 +94,11 @@ class Window {
 
  private:
   static constexpr std::size_t kSize = 1ULL << 32;
+#if defined(__x86_64__)
+  static constexpr std::uintptr_t kPreferred = 0x7e90'0000'0000;
+#else
+  static constexpr std::uintptr_t kPreferred = 0xfffc'0000'0000;
+#endif
   static constexpr std::size_t kPiece = 1 << 16;
   static constexpr std::size_t kPieces = kSize / kPiece;
 
@@ -185,25 +194,6 @@ long Unmap(void* address, std::size_t length) noexcept {
   return result;
 }
 
-// A call of the simulator's own that a filter has caught which this process has
-// inherited. Made otherwise.
-long MakeOtherwise(long number, const ucontext_t& context) noexcept {
-  switch (number) {
-    case SYS_close:
-      return RealCall(SYS_close_range, Argument(context, 0),
-                      Argument(context, 0), 0);
-    case SYS_munmap:
-      return RealCall(SYS_mmap, Argument(context, 0), Argument(context, 1),
-                      PROT_NONE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
-                      -1, 0) < 0
-                 ? -ENOMEM
-                 : 0;
-    default:
-      return -ENOSYS;
-  }
-}
-
 long Answer(long number, const ucontext_t& context) noexcept {
   const auto argument = [&](int index) { return Argument(context, index); };
   const auto word = [&](int index) {
@@ -229,6 +219,19 @@ long Answer(long number, const ucontext_t& context) noexcept {
     case SYS_close:
       if (ours && IsRing(fd)) return SysClose(fd);
       return RealCall(SYS_close, fd);
+    // A duplicate of a ring must be known when it is closed, too.
+    case SYS_dup:
+      if (!ours || !IsRing(fd)) return RealCall(SYS_dup, fd);
+      return RealCall(SYS_fcntl, fd, F_DUPFD, Get().first_ring);
+    case SYS_fcntl: {
+      const bool duplicates =
+          argument(1) == F_DUPFD || argument(1) == F_DUPFD_CLOEXEC;
+      long value = argument(2);
+      if (ours && duplicates && IsRing(fd)) {
+        value = std::max<long>(value, Get().first_ring);
+      }
+      return RealCall(SYS_fcntl, fd, argument(1), value);
+    }
     case SYS_mmap: {
       const int of = static_cast<int>(argument(4));
       if (ours && IsRing(of)) {
@@ -252,18 +255,17 @@ void OnSystemCall(int, siginfo_t* info, void* context_pointer) noexcept {
   if (info->si_code != SYS_SECCOMP) return;
   const int saved = errno;
   auto& context = *static_cast<ucontext_t*>(context_pointer);
-  long result;
-  if (info->si_call_addr == RealCallSite()) {
-    result = MakeOtherwise(info->si_syscall, context);
-  } else {
-    const CalledFrom called_from(info->si_call_addr, CalledFrom::How::kSignal);
-    result = Answer(info->si_syscall, context);
-  }
-  SetResult(context, result);
+  const CalledFrom called_from(info->si_call_addr, CalledFrom::How::kSignal);
+  SetResult(context, Answer(info->si_syscall, context));
   errno = saved;
 }
 
 // The filter.
+
+constexpr std::size_t ArgumentOffset(int index) noexcept {
+  return offsetof(seccomp_data, args) +
+         static_cast<std::size_t>(index) * sizeof(std::uint64_t);
+}
 
 class Filter {
  public:
@@ -287,19 +289,15 @@ class Filter {
   }
   void Return(std::uint32_t action) { Add(BPF_RET | BPF_K, action); }
 
-  // Unless it is one of the simulator's own calls.
-  void Trap() {
-    const auto site = reinterpret_cast<std::uintptr_t>(RealCallSite());
-    constexpr std::size_t kPointer =
-        offsetof(seccomp_data, instruction_pointer);
-    LoadLower(kPointer);
-    IfEqual(static_cast<std::uint32_t>(site), 3);
-    LoadUpper(kPointer);
-    IfEqual(static_cast<std::uint32_t>(site >> 32), 1);
+  // Unless it is one of the simulator's own calls, of this program's or of one
+  // that it starts.
+  void Trap(long number) {
+    LoadUpper(ArgumentOffset(OursIsIn(number)));
+    IfEqual(kOurs, 1);
     Return(SECCOMP_RET_ALLOW);
     Return(SECCOMP_RET_TRAP);
   }
-  static constexpr unsigned kTrap = 6;  // instructions
+  static constexpr unsigned kTrap = 4;  // instructions
 
   void Install() {
     sock_fprog program = {static_cast<unsigned short>(code_.size()),
@@ -324,10 +322,6 @@ class Filter {
   std::vector<sock_filter> code_;
 };
 
-constexpr std::size_t ArgumentOffset(std::size_t index) noexcept {
-  return offsetof(seccomp_data, args) + index * sizeof(std::uint64_t);
-}
-
 void InstallFilter(std::uint32_t first_ring, std::uint32_t window) {
   static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
   Filter filter;
@@ -340,22 +334,24 @@ void InstallFilter(std::uint32_t first_ring, std::uint32_t window) {
     filter.IfEqual(number, 1);
     filter.Return(SECCOMP_RET_TRAP);
   }
-  filter.IfEqual(SYS_close, 3 + Filter::kTrap);
-  filter.LoadLower(ArgumentOffset(0));
-  filter.IfNotBelow(first_ring, Filter::kTrap);
-  filter.Trap();
-  filter.Return(SECCOMP_RET_ALLOW);
+  for (const unsigned number : {SYS_close, SYS_dup, SYS_fcntl}) {
+    filter.IfEqual(number, 3 + Filter::kTrap);
+    filter.LoadLower(ArgumentOffset(0));
+    filter.IfNotBelow(first_ring, Filter::kTrap);
+    filter.Trap(number);
+    filter.Return(SECCOMP_RET_ALLOW);
+  }
   filter.IfEqual(SYS_munmap, 3 + Filter::kTrap);
   filter.LoadUpper(ArgumentOffset(0));
   filter.IfEqual(window, Filter::kTrap);
-  filter.Trap();
+  filter.Trap(SYS_munmap);
   filter.Return(SECCOMP_RET_ALLOW);
   filter.IfEqual(SYS_mmap, 4 + Filter::kTrap);
   filter.LoadLower(ArgumentOffset(3));
   filter.IfNone(MAP_ANONYMOUS, 2 + Filter::kTrap);
   filter.LoadLower(ArgumentOffset(4));
   filter.IfNotBelow(first_ring, Filter::kTrap);
-  filter.Trap();
+  filter.Trap(SYS_mmap);
   filter.Return(SECCOMP_RET_ALLOW);
   filter.Install();
 }

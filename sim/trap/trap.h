@@ -13,8 +13,12 @@
 // Descriptors of rings have high numbers, so that the filter can tell them by
 // these, and rings are mapped into a part of the address space that is
 // reserved for them. SIGSYS cannot be blocked any more, and must not be handled
-// by the program. Programs that it starts inherit the filter: those without
-// libescrow_sim.so (static ones) end when they use io_uring.
+// by the program. Programs that it starts are under it as well, if they are
+// given LD_PRELOAD; those that are not, or are static, inherit the filter only,
+// and are ended by SIGSYS ("Bad system call") when they use io_uring.
+//
+// ThreadSanitizer takes that handler for one that does what it must not, unless
+// TSAN_OPTIONS has report_signal_unsafe=0.
 //
 // x86-64 and aarch64.
 

@@ -432,6 +432,14 @@ void StaleUserData() {
   ring.Wait();
 }
 
+void LostDescriptor() {
+  Ring ring;
+  ::io_uring_prep_openat(ring.Entry(1), AT_FDCWD, "/dev/null", O_RDONLY, 0);
+  ring.Submit();
+  ring.Peek();
+  ring.Exit();
+}
+
 struct Bug {
   const char* name;
   void (*run)();
@@ -456,6 +464,7 @@ constexpr Bug kBugs[] = {
     {"stack-vectors", &StackVectors},
     {"changed-entry", &ChangedEntry},
     {"stale-user-data", &StaleUserData},
+    {"lost-descriptor", &LostDescriptor},
 };
 
 }  // namespace

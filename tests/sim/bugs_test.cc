@@ -32,6 +32,7 @@ void PrintTo(const Planted& planted, std::ostream* out) {
   *out << planted.name;
 }
 
+constexpr char kClosed[] = "io-uring-closed-in-flight";
 constexpr char kFreed[] = "io-uring-free-in-flight";
 constexpr char kReturned[] = "stack-use-after-return";
 constexpr char kTouched[] = "use-after-poison";
@@ -43,7 +44,7 @@ constexpr Planted kPlanted[] = {
     {"stack-timespec", kReturned},
     {"stack-message", kReturned},
     {"completion-after-seen", kTouched},
-    {"exit-in-flight", kFreed},
+    {"exit-in-flight", kClosed, false},
     {"zero-copy-before-notification", "io-uring-change-in-flight", false},
     {"provided-twice", "io-uring-buffer-provided-twice", false},
     {"provided-and-read", kTouched},
@@ -55,6 +56,7 @@ constexpr Planted kPlanted[] = {
     {"stack-vectors", kReturned},
     {"changed-entry", "io-uring-changed-entry", false, "changed-entries"},
     {"stale-user-data", "io-uring-stale-user-data", false, "stale-user-data"},
+    {"lost-descriptor", "io-uring-lost-descriptor", false},
 };
 
 // No seed may take longer, or have more of them.
@@ -81,7 +83,8 @@ class BugsTest : public ::testing::TestWithParam<Planted> {
         return "status " + std::to_string(ended.status) + ":\n" + ended.output;
       }
       const std::size_t name = at + begin.size();
-      return ended.output.substr(name, ended.output.find(' ', name) - name);
+      return ended.output.substr(
+          name, ended.output.find_first_of(" \n", name) - name);
     }
     return "";
   }
@@ -121,6 +124,21 @@ TEST_P(BugsTest, IsReportedWhenLinked) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, BugsTest, ::testing::ValuesIn(kPlanted));
+
+// Where the request goes on for some time: at the free, before the end.
+TEST(BugsAfterExitTest, AreReportedWhenMemoryIsFreed) {
+  if (!kAddressSanitizer) {
+    GTEST_SKIP() << "there is no AddressSanitizer in this build";
+  }
+  std::string report;
+  for (int seed = 0; seed < kSeeds && report.find(kFreed) == report.npos;
+       ++seed) {
+    report = RunProgram({Runfile("tests/sim/bugs_linked"), "exit-in-flight"},
+                        {kOptions, "ESCROW_SIM_SEED=" + std::to_string(seed)})
+                 .output;
+  }
+  EXPECT_NE(report.find(kFreed), report.npos) << report;
+}
 
 TEST(BugsTableTest, HasAllPrograms) {
   std::string names;

@@ -61,21 +61,21 @@ class LedgerTest : public ::testing::Test {
 };
 
 TEST_F(LedgerTest, KnowsWhoHasAnything) {
-  EXPECT_FALSE(Holds(owner_));
+  EXPECT_FALSE(Uses(owner_));
   Hold(owner_, Use::kWrite, data_, 32, "buffer");
   Hold(owner_, Use::kRead, data_ + 32, 32, "name");
-  EXPECT_TRUE(Holds(owner_));
-  EXPECT_FALSE(Holds(other_));
+  EXPECT_TRUE(Uses(owner_));
+  EXPECT_FALSE(Uses(other_));
   Release(owner_, data_ + 32);
-  EXPECT_TRUE(Holds(owner_));
+  EXPECT_TRUE(Uses(owner_));
   Release(other_, data_);
-  EXPECT_TRUE(Holds(owner_));
+  EXPECT_TRUE(Uses(owner_));
   Release(owner_, data_);
-  EXPECT_FALSE(Holds(owner_));
+  EXPECT_FALSE(Uses(owner_));
   Hold(owner_, Use::kWrite, data_, 16, "buffer");
   Hold(owner_, Use::kWrite, data_ + 16, 16, "buffer");
   ReleaseAll(owner_);
-  EXPECT_FALSE(Holds(owner_));
+  EXPECT_FALSE(Uses(owner_));
   Touch(data_);
 }
 
@@ -93,9 +93,9 @@ TEST_F(LedgerTest, ManyPiecesOfManyOwners) {
     Release(owners[3], &memory[(j * kOwners + 3) * 8]);
   }
   for (std::size_t i = 0; i < kOwners; ++i) {
-    EXPECT_EQ(Holds(owners[i]), i != 3);
+    EXPECT_EQ(Uses(owners[i]), i != 3);
     ReleaseAll(owners[i]);
-    EXPECT_FALSE(Holds(owners[i]));
+    EXPECT_FALSE(Uses(owners[i]));
   }
   for (char& byte : memory) Touch(&byte);
 }
@@ -301,14 +301,14 @@ TEST_F(LedgerTest, AddressesOfNothing) {
   for (void* const address : {nothing, far, static_cast<void*>(nullptr)}) {
     for (const Use use : {Use::kRead, Use::kWrite, Use::kProvided}) {
       Hold(owner_, use, address, 100, "buffer");
-      EXPECT_TRUE(Holds(owner_));
+      EXPECT_TRUE(Uses(owner_));
       ReleaseAll(owner_);
     }
   }
   Hold(owner_, Use::kWrite, reinterpret_cast<void*>(~0ULL), 100, "buffer");
-  EXPECT_FALSE(Holds(owner_));
+  EXPECT_FALSE(Uses(owner_));
   Hold(owner_, Use::kWrite, data_, 0, "buffer");
-  EXPECT_FALSE(Holds(owner_));
+  EXPECT_FALSE(Uses(owner_));
   ::munmap(nothing, 4096);
 }
 
@@ -348,7 +348,7 @@ TEST_F(LedgerTest, AChildProcessHasMemoryOfItsOwn) {
   int status = -1;
   EXPECT_EQ(::waitpid(child, &status, 0), child);
   EXPECT_EQ(status, 0);
-  EXPECT_TRUE(Holds(owner_));
+  EXPECT_TRUE(Uses(owner_));
   EXPECT_SEEN(
       {
         // In a child of this one.

@@ -841,6 +841,18 @@ void Messages() {
   }
 }
 
+// Descriptors that are left to the end of the process, and one that is closed.
+void OpenFiles() {
+  Loop loop;
+  for (int i = 0; i < 4; ++i) {
+    ::io_uring_prep_openat(loop.Add([i](Completion completion) {
+      if (i == 0 && completion.result >= 0) ::close(completion.result);
+    }),
+                           AT_FDCWD, "/dev/null", O_RDONLY, 0);
+  }
+  loop.Run();
+}
+
 struct Program {
   const char* name;
   void (*run)();
@@ -860,6 +872,7 @@ constexpr Program kPrograms[] = {
     {"submission-thread", &SubmissionThread},
     {"overflow", &Overflow},
     {"messages", &Messages},
+    {"open-files", &OpenFiles},
 };
 
 }  // namespace

@@ -20,7 +20,7 @@ constexpr const char* kPrograms[] = {
     "chains",       "buffer-ring-echo",  "zero-copy",
     "two-threads",  "timeouts",          "fixed-files-and-buffers",
     "cancel-storm", "submission-thread", "overflow",
-    "messages",
+    "messages",     "open-files",
 };
 
 class ProgramsTest : public ::testing::TestWithParam<const char*> {

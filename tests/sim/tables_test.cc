@@ -259,9 +259,9 @@ TEST_F(Groups, CommittedBuffersAreTheRequests) {
   groups.Commit(request, Use::kWrite, 16, &selection);
   Selection other;
   EXPECT_EQ(groups.Select(kGroup, 0, 0, &other), -ENOBUFS);
-  EXPECT_TRUE(Holds(request.owner));
+  EXPECT_TRUE(Uses(request.owner));
   EXPECT_EQ(groups.Used(request, -ECANCELED, &selection), IsBuffer(3));
-  EXPECT_FALSE(Holds(request.owner));
+  EXPECT_FALSE(Uses(request.owner));
 }
 
 TEST_F(Groups, OlderOnesAreLists) {

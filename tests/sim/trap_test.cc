@@ -51,6 +51,19 @@ TEST(TrapTest, LeavesOtherProgramsAlone) {
   EXPECT_EQ(ended.output, "x\n");
 }
 
+// Each has the filters of all before it.
+TEST(TrapTest, ProgramsStartOthers) {
+  std::string started = Runfile("tests/sim/programs");
+  for (int depth = 0; depth < 4; ++depth) {
+    const Ended ended = RunProgram(
+        {"/bin/sh", "-c", "$1 chains && $1 file-copy", "sh", started},
+        {Preload()});
+    EXPECT_EQ(ended.status, 0) << depth;
+    EXPECT_EQ(ended.output, "");
+    started = "/usr/bin/env " + started;
+  }
+}
+
 TEST(TrapTest, RecordsWhatItRepeats) {
   const std::string first = TemporaryFile("first");
   const std::string second = TemporaryFile("second");
