@@ -503,8 +503,7 @@ void Ring::Posted() {
 
 bool Ring::PostForeign(std::uint64_t user_data, std::int32_t result,
                        std::uint32_t flags) {
-  const bool posted = PostOrKeep(user_data, result, flags);
-  return posted;
+  return PostOrKeep(user_data, result, flags);
 }
 
 void Ring::FlushOverflow(bool forced) {
@@ -553,9 +552,7 @@ void Ring::Complete(Request& request, std::int32_t result,
     if (!quiet) PostOrKeep(user_data, result, flags, given);
   }
   if (links == nullptr) return;
-  if (breaks && !hard) {
-    CancelLinks(links, -ECANCELED);
-  } else if (closed_) {
+  if (closed_ || (breaks && !hard)) {
     CancelLinks(links, -ECANCELED);
   } else {
     Issue(*links);
