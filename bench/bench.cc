@@ -33,7 +33,8 @@ int Main(int argc, char** argv) {
   for (const Cell& cell : Cells()) {
     benchmark::RegisterBenchmark(
         NameOf(cell).c_str(),
-        [cell](benchmark::State& state) { Measure(state, cell); });
+        [cell](benchmark::State& state) { Measure(state, cell); })
+        ->MinTime(0.1);
   }
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();

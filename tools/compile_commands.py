@@ -3,7 +3,8 @@
 
 usage: python3 tools/compile_commands.py
 
-Run it again when targets or dependencies change. A source file that several targets compile has one entry.
+Run it again when targets or dependencies change. A source file that several targets compile has one entry. Headers of
+tests, examples and benchmarks have one where those have been built.
 """
 
 import json
@@ -17,6 +18,8 @@ WORKSPACE = pathlib.Path(__file__).resolve().parent.parent
 # GCC's flags do not suit tools that are made of clang. Who works on this has built it with sanitizers before, which the
 # tools do not need to see.
 CONFIG = "--config=asan"
+
+LIBRARIES = ("//raw/...", "//ownership/...", "//safe/...", "//sim/...", "//fuzz/...")
 
 # Also a flag of GCC that clang does not know, in case Bazel was told to use GCC after all, and those of Bazel's layering
 # check, which name files of Bazel's own.
@@ -84,9 +87,12 @@ def entries_of(actions, output_base):
 def main():
     if len(sys.argv) > 1:
         sys.exit(__doc__.strip())
-    # Headers are included by a name that exists only as a link in the output tree, and some headers are generated.
+    # Headers are included by a name that exists only as a link in the output tree, and some headers are generated:
+    # these are made for all, and the libraries are compiled, which tells who includes what.
     # What does not compile is what these tools are needed for most, so go on.
-    if bazel("build", CONFIG, "--keep_going", "//...").returncode:
+    links = bazel("build", CONFIG, "--keep_going", "--output_groups=compilation_prerequisites_INTERNAL_", "//...")
+    libraries = bazel("build", CONFIG, "--keep_going", *LIBRARIES)
+    if links.returncode or libraries.returncode:
         print("compile_commands.py: the build failed; headers may be missing where it did", file=sys.stderr)
     output_base = output_of_bazel("info", CONFIG, "output_base").strip()
     actions = output_of_bazel(
