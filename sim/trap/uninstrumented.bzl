@@ -6,16 +6,21 @@ start, too: a symbolizer, for one.
 
 _OPTIONS = ["//command_line_option:" + name for name in ["copt", "conlyopt", "cxxopt", "linkopt"]]
 
+# May name sanitizers, too, and cannot be read here.
+_PER_FILE = "//command_line_option:per_file_copt"
+
 def _without_sanitizers_impl(settings, _):
-    return {
+    options = {
         option: [value for value in settings[option] if not value.startswith(("-fsanitize", "-fno-sanitize"))]
         for option in _OPTIONS
     }
+    options[_PER_FILE] = []
+    return options
 
 _without_sanitizers = transition(
     implementation = _without_sanitizers_impl,
     inputs = _OPTIONS,
-    outputs = _OPTIONS,
+    outputs = _OPTIONS + [_PER_FILE],
 )
 
 def _uninstrumented_impl(ctx):
