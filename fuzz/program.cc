@@ -233,7 +233,7 @@ const std::vector<Program::Step>& StepsOf(unsigned families) {
   }
   std::vector<Program::Step> steps;
   for (const auto all : {CommonSteps(), FileSteps(), SocketSteps(),
-                         GroupSteps(), ChainSteps()}) {
+                         GroupSteps(), ChainSteps(), SystemSteps()}) {
     for (const auto& [family, step] : all) {
       if ((families & family) != 0) steps.push_back(step);
     }

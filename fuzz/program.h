@@ -58,8 +58,9 @@ enum Family : unsigned {
   kDeadlines = 128,
   kTables = 256,
   kCoroutines = 512,
-  kTeardown = 1024,  // of the ring, and of all that belongs to it
-  kEverything = 2047,
+  kTeardown = 1024,    // of the ring, and of all that belongs to it
+  kEverything = 2047,  // of these
+  kSystem = 2048,      // what has a system call of its own
 };
 
 // Runs the program that `data` is, of steps of `families`.
@@ -254,6 +255,7 @@ std::span<const Program::StepOf> FileSteps();
 std::span<const Program::StepOf> SocketSteps();
 std::span<const Program::StepOf> GroupSteps();
 std::span<const Program::StepOf> ChainSteps();
+std::span<const Program::StepOf> SystemSteps();
 
 // The handles.
 
