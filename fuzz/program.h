@@ -456,6 +456,11 @@ void Program::Examine(safe::Transfer<B, T> outcome, const Expected& expected) {
 template <typename B>
 void Program::Examine(safe::ZeroCopySent<B> outcome, const Expected& expected) {
   if (!outcome.result) ESCROW_REQUIRE(outcome.result.error().value() > 0);
+  if (outcome.buffer.done()) {
+    // Of a ring that is gone, maybe.
+    Examine(std::move(outcome.buffer).Take(), expected);
+    return;
+  }
   Keep(std::move(outcome.buffer), expected);
 }
 

@@ -555,7 +555,8 @@ template <typename B, typename Start>
   const bool usual = !file.is_slot() && options == StartOptions{};
   const int number = file.number();
   record.HoldFirst(std::move(file).Take());
-  auto& content = record.Emplace<UsualContent<Transfer<B>>>(std::forward<B>(buffer));
+  auto& content =
+      record.Emplace<UsualContent<Transfer<B>>>(std::forward<B>(buffer));
   ownership::WithMemory(content.buffer, [&](auto... memory) {
     if constexpr (!ownership::Registered<B>) {
       if (usual) [[likely]] {
