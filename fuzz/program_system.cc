@@ -282,7 +282,7 @@ void OfSocket(Program& program, const Action& action) {
                                                .value = "lo"});
       break;
     case 8: {
-      // Credentials, which the kernel fills in for whoever asks.
+      // Control data that unix sockets do not know.
       ownership::ControlData control;
       const int mark = action.b;
       control.Add(SOL_SOCKET, SO_MARK, std::as_bytes(std::span(&mark, 1)));
