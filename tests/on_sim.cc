@@ -1,7 +1,7 @@
 // usage: SIMULATOR TEST [PATTERN...]
 //
 // Runs a test on the simulated kernel, but for what matches a pattern of
-// GoogleTest's. In a build with ThreadSanitizer, too.
+// GoogleTest's.
 
 #include <unistd.h>
 
@@ -22,12 +22,6 @@ int main(int argc, char** argv) {
     filter += ':';
   }
   ::setenv("LD_PRELOAD", simulator.c_str(), /*overwrite=*/1);
-  // System calls are caught by a handler of signals, which does more than such
-  // a handler may in general.
-  const char* const options = std::getenv("TSAN_OPTIONS");
-  const std::string more = std::string(options == nullptr ? "" : options) +
-                           ":report_signal_unsafe=0";
-  ::setenv("TSAN_OPTIONS", more.c_str(), /*overwrite=*/1);
   ::execl(argv[2], argv[2], filter.c_str(), nullptr);
   std::perror(argv[2]);
   return 2;

@@ -17,8 +17,8 @@
 // given LD_PRELOAD; those that are not, or are static, inherit the filter only,
 // and are ended by SIGSYS ("Bad system call") when they use io_uring.
 //
-// ThreadSanitizer takes that handler for one that does what it must not, unless
-// TSAN_OPTIONS has report_signal_unsafe=0.
+// Not with ThreadSanitizer, which sees what is stored here, but not what orders
+// that: the front end that is linked is for such builds.
 //
 // x86-64 and aarch64.
 
