@@ -734,9 +734,8 @@ void Engine::Wait(Record& record) {
     const raw::EnterResult entered = ring_->SubmitAndWait(1);
     if (!entered) [[unlikely]] {
       WaitFailed(record, entered);
-    } else if (ReapSingle(record)) {
-      return;
-    } else if (Reap() > 0 && record.stage == Record::Stage::kDone) {
+    } else if (ReapSingle(record) ||
+               (Reap() > 0 && record.stage == Record::Stage::kDone)) {
       return;
     }
   }
