@@ -2,10 +2,13 @@
 
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
+#include <utility>
 
 #include "escrow/sim/real_call.h"
 
@@ -29,6 +32,12 @@ int FirstOwnNumber() noexcept {
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
   constexpr rlim_t kEnough = 1 << 16;
   return static_cast<int>(std::min(limit.rlim_cur / 2, kEnough));
+}
+
+std::optional<FileIdentity> FileIdentity::Of(int fd) noexcept {
+  struct stat status = {};
+  if (::fstat(fd, &status) != 0) return std::nullopt;
+  return FileIdentity{.device = status.st_dev, .inode = status.st_ino};
 }
 
 File::~File() {

@@ -1,6 +1,9 @@
 #ifndef ESCROW_SIM_FILE_H_
 #define ESCROW_SIM_FILE_H_
 
+#include <sys/types.h>
+
+#include <optional>
 #include <utility>
 
 namespace escrow::sim {
@@ -8,6 +11,17 @@ namespace escrow::sim {
 // Where the numbers of the simulator's own descriptors begin: the upper half of
 // what the process may have.
 int FirstOwnNumber() noexcept;
+
+// Which file a number stands for, by fstat(2).
+struct FileIdentity {
+  // Nothing, with errno set, if there is no such descriptor.
+  static std::optional<FileIdentity> Of(int fd) noexcept;
+
+  bool operator==(const FileIdentity&) const noexcept = default;
+
+  ::dev_t device;
+  ::ino_t inode;
+};
 
 // A reference to an open file, as the kernel has one: either a number of the
 // program's, which the program may close at any time, or a descriptor of the

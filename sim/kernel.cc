@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <pthread.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -192,10 +191,11 @@ std::shared_ptr<Ring> Kernel::Find(int fd) noexcept {
     if (ring->fd() == fd) return ring;
   }
   // A duplicate, maybe.
-  struct stat status = {};
-  if (rings_.empty() || ::fstat(fd, &status) != 0) return nullptr;
+  if (rings_.empty()) return nullptr;
+  const auto file = FileIdentity::Of(fd);
+  if (!file.has_value()) return nullptr;
   for (const std::shared_ptr<Ring>& ring : rings_) {
-    if (ring->Is(status.st_dev, status.st_ino)) return ring;
+    if (ring->file() == file) return ring;
   }
   return nullptr;
 }
@@ -203,15 +203,13 @@ std::shared_ptr<Ring> Kernel::Find(int fd) noexcept {
 int Kernel::FindDuplicate(const Ring& ring) const noexcept {
   DIR* const directory = ::opendir("/proc/self/fd");
   if (directory == nullptr) return -1;
+  const int first_own = FirstOwnNumber();
   int found = -1;
   while (const dirent* const entry = ::readdir(directory)) {
     const int fd = std::atoi(entry->d_name);
     // Requests on it are not what keeps it open.
-    const bool ours =
-        fd >= FirstOwnNumber() && (first_ring_ == 0 || fd < first_ring_);
-    struct stat status = {};
-    if (fd == ring.fd() || ours || ::fstat(fd, &status) != 0 ||
-        !ring.Is(status.st_dev, status.st_ino)) {
+    const bool ours = fd >= first_own && (first_ring_ == 0 || fd < first_ring_);
+    if (fd == ring.fd() || ours || FileIdentity::Of(fd) != ring.file()) {
       continue;
     }
     found = fd;
@@ -221,17 +219,22 @@ int Kernel::FindDuplicate(const Ring& ring) const noexcept {
   return found;
 }
 
+void Kernel::CloseNumber(const std::shared_ptr<Ring>& ring) {
+  const int other = FindDuplicate(*ring);
+  if (other < 0) {
+    Close(ring);
+  } else {
+    ring->Renumber(other);
+  }
+}
+
 void Kernel::CloseForgotten() {
   for (std::size_t i = rings_.size(); i-- > 0;) {
     const std::shared_ptr<Ring> ring = rings_[i];
-    struct stat status = {};
-    if (!ring->renumbered() || (::fstat(ring->fd(), &status) == 0 &&
-                                ring->Is(status.st_dev, status.st_ino))) {
+    if (!ring->renumbered() || FileIdentity::Of(ring->fd()) == ring->file()) {
       continue;
     }
-    const int other = FindDuplicate(*ring);
-    if (other < 0) Close(ring);
-    if (other >= 0) ring->Renumber(other);
+    CloseNumber(ring);
   }
 }
 
@@ -301,17 +304,10 @@ void Kernel::OnEndOfThread(const void* value) noexcept {
 // What is left over.
 
 Given::Given(const Owner& its_owner, int its_fd)
-    : owner(its_owner), fd(its_fd) {
-  struct stat status = {};
-  if (::fstat(fd, &status) != 0) return;
-  device = status.st_dev;
-  inode = status.st_ino;
-}
+    : owner(its_owner), fd(its_fd), file(FileIdentity::Of(its_fd)) {}
 
 bool Given::IsOpen() const noexcept {
-  struct stat status = {};
-  return ::fstat(fd, &status) == 0 && status.st_dev == device &&
-         status.st_ino == inode;
+  return file.has_value() && FileIdentity::Of(fd) == file;
 }
 
 void Kernel::Left(const Owner& owner) {
@@ -532,12 +528,7 @@ int SysClose(int fd) noexcept {
   const Call call;
   Kernel& kernel = Kernel::Get();
   const auto ring = kernel.Find(fd);
-  if (ring != nullptr && ring->fd() == fd) {
-    // It lives on by any other descriptor that there is of it.
-    const int other = kernel.FindDuplicate(*ring);
-    if (other < 0) kernel.Close(ring);
-    if (other >= 0) ring->Renumber(other);
-  }
+  if (ring != nullptr && ring->fd() == fd) kernel.CloseNumber(ring);
   return static_cast<int>(RealCall(SYS_close, fd));
 }
 

@@ -46,8 +46,9 @@ class Kernel {
   // Of IORING_SETUP_REGISTERED_FD_ONLY: an index, or -errno.
   int RegisterRing(const std::shared_ptr<Ring>& ring);
   void Close(std::shared_ptr<Ring> ring);
-  // Another descriptor of a ring that the program has; -1 if there is none.
-  int FindDuplicate(const Ring& ring) const noexcept;
+  // The number that a ring is known by is closed: it lives on by any other
+  // descriptor that the program has of it.
+  void CloseNumber(const std::shared_ptr<Ring>& ring);
   std::shared_ptr<Ring> FindMapped(const void* address) noexcept;
 
   // When a request uses memory. A program that keeps account of that itself,
@@ -94,6 +95,8 @@ class Kernel {
 
   Kernel();
 
+  // Another descriptor of a ring that the program has; -1 if there is none.
+  int FindDuplicate(const Ring& ring) const noexcept;
   // Closes what lives on by a duplicate that was closed where nobody saw it.
   void CloseForgotten();
   void OnEndOfThread(const void* value) noexcept;

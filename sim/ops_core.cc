@@ -2,7 +2,6 @@
 
 #include <linux/time_types.h>
 #include <poll.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -426,10 +425,8 @@ class MsgRing final : public Op {
 };
 
 bool SameFile(int first, int second) noexcept {
-  struct stat one = {};
-  struct stat two = {};
-  return ::fstat(first, &one) == 0 && ::fstat(second, &two) == 0 &&
-         one.st_dev == two.st_dev && one.st_ino == two.st_ino;
+  const auto one = FileIdentity::Of(first);
+  return one.has_value() && one == FileIdentity::Of(second);
 }
 
 bool Matches(const Request& request, const CancelKey& key, int fd) {

@@ -135,9 +135,12 @@ int Ring::MakeMemory(int fd) {
     RealCall(SYS_close, low);
     if (made < 0) return made;
   }
-  struct stat status = {};
-  if (::ftruncate(made, static_cast<::off_t>(size)) != 0 ||
-      ::fstat(made, &status) != 0) {
+  if (::ftruncate(made, static_cast<::off_t>(size)) == 0) {
+    file_ = FileIdentity::Of(made);
+  } else {
+    file_.reset();
+  }
+  if (!file_.has_value()) {
     const int error = errno;
     RealCall(SYS_close, made);
     return -error;
@@ -149,8 +152,6 @@ int Ring::MakeMemory(int fd) {
     fd_ = made;
   }
   memory_ = File::Borrow(fd_);
-  device_ = status.st_dev;
-  inode_ = status.st_ino;
   return 0;
 }
 
@@ -755,8 +756,9 @@ void Ring::Try(Request& request) {
     FinishNotification(request);
     return;
   }
-  if (request.orphaned && request.cancelled == 0)
+  if (request.orphaned && request.cancelled == 0) {
     request.cancelled = -ECANCELED;
+  }
   if (request.cancelled != 0) {
     Fail(request, request.cancelled);
     return;

@@ -14,6 +14,7 @@
 #include "escrow/sim/buffer_groups.h"
 #include "escrow/sim/buffer_table.h"
 #include "escrow/sim/choices.h"
+#include "escrow/sim/file.h"
 #include "escrow/sim/file_table.h"
 #include "escrow/sim/request.h"
 
@@ -29,8 +30,7 @@ struct Given {
 
   Owner owner;
   int fd;
-  ::dev_t device = 0;
-  ::ino_t inode = 0;
+  std::optional<FileIdentity> file;
   std::optional<std::uint32_t> position = {};  // in the completion queue
 };
 
@@ -79,9 +79,8 @@ class Ring {
   // `params` in. The descriptor, or -errno.
   int Open(io_uring_params& params);
   int fd() const noexcept { return fd_; }
-  bool Is(::dev_t device, ::ino_t inode) const noexcept {
-    return device == device_ && inode == inode_;
-  }
+  // What its descriptors stand for.
+  const std::optional<FileIdentity>& file() const noexcept { return file_; }
   void* Map(void* address, std::size_t length, int protection, int flags,
             ::off_t offset) noexcept;
   // Whether [address, address + length) was some part of it.
@@ -228,8 +227,7 @@ class Ring {
   Owner owner_ = {.name = "ring"};
   int fd_ = -1;  // the program's
   File memory_;  // the same file, maybe under another number
-  ::dev_t device_ = 0;
-  ::ino_t inode_ = 0;
+  std::optional<FileIdentity> file_;
   std::vector<Part> parts_;
   std::byte* rings_ = nullptr;    // offset 0
   std::byte* entries_ = nullptr;  // IORING_OFF_SQES
