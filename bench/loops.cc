@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <expected>
 #include <memory>
 #include <string>
@@ -41,8 +42,14 @@ struct Inputs {
   Descriptor file;
   Descriptor socket;
   Descriptor peer;  // what `socket` is connected to
-  std::vector<char> memory;
+  Buffer memory;    // a block or a message for each operation
+
+  char* data() noexcept { return reinterpret_cast<char*>(memory.data()); }
 };
+
+// Of blocks in memory, in every implementation: copying to an address that is
+// none of a page takes longer.
+constexpr std::size_t kAlignment = 4096;
 
 std::expected<Descriptor, std::error_code> CachedFile(unsigned blocks) {
   const char* const directory = std::getenv("TMPDIR");
@@ -89,6 +96,7 @@ std::error_code SendOne(const Descriptor& socket) {
 std::expected<Inputs, std::error_code> MakeInputs(Operation operation,
                                                   unsigned batch) {
   Inputs inputs;
+  std::size_t size = 0;
   switch (operation) {
     case Operation::kNop:
     case Operation::kLinked:
@@ -98,7 +106,7 @@ std::expected<Inputs, std::error_code> MakeInputs(Operation operation,
       auto file = CachedFile(batch);
       if (!file) return std::unexpected(file.error());
       inputs.file = std::move(*file);
-      inputs.memory.resize(std::size_t{batch} * kBlockSize);
+      size = std::size_t{batch} * kBlockSize;
       break;
     }
     case Operation::kSend:
@@ -114,15 +122,19 @@ std::expected<Inputs, std::error_code> MakeInputs(Operation operation,
                                             : SendOne(inputs.peer)) {
         return std::unexpected(error);
       }
-      inputs.memory.resize(std::size_t{batch} * kMessageSize);
+      size = std::size_t{batch} * kMessageSize;
       break;
     }
   }
+  auto memory = Buffer::Allocate(size, kAlignment);
+  if (!memory) return std::unexpected(memory.error());
+  inputs.memory = std::move(*memory);
+  std::memset(inputs.memory.data(), 0, size);
   return inputs;
 }
 
 // 0 or a negated errno.
-int RegisterBlocks(io_uring* ring, std::vector<char>& memory) {
+int RegisterBlocks(io_uring* ring, Buffer& memory) {
   std::vector<iovec> blocks;
   for (std::size_t offset = 0; offset < memory.size(); offset += kBlockSize) {
     blocks.push_back({memory.data() + offset, kBlockSize});
@@ -152,7 +164,7 @@ class LiburingLoop final : public Loop {
   }
 
   int Run(std::uint64_t rounds) override {
-    char* const memory = inputs_.memory.data();
+    char* const memory = inputs_.data();
     switch (cell_.operation) {
       case Operation::kNop:
         return liburing_nop(&ring_, cell_.batch, rounds);
@@ -202,7 +214,7 @@ class RawLoop final : public Loop {
       : cell_(cell), inputs_(std::move(inputs)), ring_(std::move(ring)) {}
 
   int Run(std::uint64_t rounds) override {
-    char* const memory = inputs_.memory.data();
+    char* const memory = inputs_.data();
     switch (cell_.operation) {
       case Operation::kNop:
         return RawNop(ring_, cell_.batch, rounds);
@@ -279,7 +291,7 @@ Made MakeSafe(const Cell& cell, std::uint32_t flags, Inputs inputs) {
   }
   std::vector<Buffer> buffers;
   for (unsigned i = 0; i < cell.batch; ++i) {
-    auto buffer = Buffer::Allocate(kBlockSize);
+    auto buffer = Buffer::Allocate(kBlockSize, kAlignment);
     if (!buffer) return std::unexpected(buffer.error());
     buffers.push_back(std::move(*buffer));
   }
