@@ -173,7 +173,7 @@ void Splice(Program& program, const Action& action) {
 
 void Poll(Program& program, const Action& action) {
   program.Keep(
-      program.ring().Start(safe::Poll{.file = program.pipe().here, .events = 1},
+      program.ring().Start(safe::PollOnce{.file = program.pipe().here, .events = 1},
                            program.Options(action)),
       kEndless);
 }

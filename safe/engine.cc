@@ -828,6 +828,7 @@ Result<unsigned> Engine::Submit() {
 Result<std::size_t> Engine::Dispatch(std::optional<nanoseconds> limit) {
   ESCROW_CHECK(!dispatching_, "Dispatch() from inside a callback");
   CheckOwner();
+  interrupted_ = false;
   Reap();
   for (;;) {
     const bool reachable = TakePosted();
@@ -850,6 +851,7 @@ Result<std::size_t> Engine::Dispatch(std::optional<nanoseconds> limit) {
     }
   }
   const raw::EnterResult entered = Enter(1, limit);
+  interrupted_ = !entered && entered.error_number() == EINTR;
   TakePosted();
   if (Reap() == 0 && !AnythingReady() && !entered &&
       entered.error_number() != EINTR && entered.error_number() != ETIME) {

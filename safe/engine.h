@@ -182,6 +182,8 @@ class Engine final : public Starter {
     record.hook.unlink();
   }
 
+  bool interrupted() const noexcept { return interrupted_; }
+
   bool alive() const noexcept { return ring_.has_value() && !stopping_; }
 
   // Submits, waits at most `limit` (for ever without) for one completion if
@@ -506,6 +508,7 @@ class Engine final : public Starter {
   bool stopping_ = false;     // Shutdown() has begun
   bool buried_ = false;       // and the kernel kept some records
   bool dispatching_ = false;  // user code is running
+  bool interrupted_ = false;
   bool discarding_ = false;   // and so are destructors of user types
 };
 

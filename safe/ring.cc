@@ -271,6 +271,8 @@ Result<std::size_t> Ring::Dispatch(std::chrono::nanoseconds limit) {
   return engine().Dispatch(limit);
 }
 
+bool Ring::interrupted() const noexcept { return engine().interrupted(); }
+
 Result<unsigned> Ring::Submit() { return engine().Submit(); }
 
 Result<Descriptor> Ring::Duplicate() const {

@@ -365,6 +365,10 @@ class Ring {
   Result<std::size_t> Dispatch();
   Result<std::size_t> Dispatch(std::chrono::nanoseconds limit);
 
+  // Whether a signal handler has ended the wait of the last Dispatch(). One
+  // that submitted something does not tell.
+  bool interrupted() const noexcept;
+
   // Hands what was started to the kernel, without waiting: the number of
   // entries it took. After an error they are still in the queue, for the next
   // time.

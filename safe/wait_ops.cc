@@ -72,14 +72,14 @@ Result<void> Timeout::Take(const RawResult& result) && {
   return internal::UsualOutcome<Result<void>>::Take(result);
 }
 
-void Poll::Start(Record& record) {
+void PollOnce::Start(Record& record) {
   record.Hold(std::move(file).Take());
   Engine::Of(record).Start(
       record, raw::PollAdd{.fd = FdOf(record.file), .events = events},
       record.sqe_flags);
 }
 
-Result<std::uint32_t> Poll::Take(const RawResult& result) && {
+Result<std::uint32_t> PollOnce::Take(const RawResult& result) && {
   if (!result.ok()) return internal::Failure(result);
   return static_cast<std::uint32_t>(result.value);
 }

@@ -46,7 +46,7 @@ struct Timeout {
 
 // poll(2) of one file: the events that are there, by the time of which some
 // may have gone again.
-struct Poll {
+struct PollOnce {
   File file;
   std::uint32_t events = 0;  // POLL*; POLLERR and POLLHUP in any case
 
@@ -92,9 +92,9 @@ struct UpdateTimeout {
   void Start(ownership::Record& record);
 };
 
-// Gives a Poll in flight other events. Errors are those of UpdateTimeout.
+// Gives a PollOnce in flight other events. Errors are those of UpdateTimeout.
 struct UpdatePoll {
-  Target<Poll> poll;
+  Target<PollOnce> poll;
   std::uint32_t events = 0;  // POLL*
 
   using Outcome = Result<void>;

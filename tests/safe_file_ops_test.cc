@@ -680,7 +680,7 @@ TEST_F(SafeClose, DeadlineIsNotForTheWait) {
 TEST_F(SafeClose, DeadlineLeavesNoLinkBehind) {
   const Ring other = MakeRing();
   Descriptor descriptor = std::move(*other.Duplicate());
-  auto waiting = ring_.Start(Poll{.file = descriptor, .events = POLLIN});
+  auto waiting = ring_.Start(PollOnce{.file = descriptor, .events = POLLIN});
   auto close = ring_.Start(Close{.file = std::move(descriptor)},
                            {.deadline = std::chrono::hours(1)});
   EXPECT_FALSE(ring_.CancelAndWait(std::move(waiting)));

@@ -57,16 +57,16 @@ struct PollCase {
   static constexpr const char* kName = "Poll";
   static constexpr const char* kCall = "poll";
 
-  auto Good() { return Poll{.file = full.read, .events = POLLIN}; }
+  auto Good() { return PollOnce{.file = full.read, .events = POLLIN}; }
   void Expect(Result<std::uint32_t> events) { EXPECT_EQ(*events, POLLIN); }
-  auto Waits() { return Poll{.file = empty.read, .events = POLLIN | POLLPRI}; }
+  auto Waits() { return PollOnce{.file = empty.read, .events = POLLIN | POLLPRI}; }
   void EndWait() { EXPECT_EQ(::write(empty.write.number(), "x", 1), 1); }
   void ExpectWaited(Result<std::uint32_t> events) {
     EXPECT_EQ(*events, POLLIN);
   }
   // Nobody's number.
   auto Bad() {
-    return Poll{.file = Descriptor::Permanent(1 << 30), .events = POLLIN};
+    return PollOnce{.file = Descriptor::Permanent(1 << 30), .events = POLLIN};
   }
   static constexpr int kError = EBADF;
 };
@@ -334,7 +334,7 @@ TEST_F(SafeWaitOps, UpdatesOfWhatIsNotThere) {
 
 TEST_F(SafeWaitOps, PollsAreUpdated) {
   const Ends pipe("x");
-  auto poll = ring_.Start(Poll{.file = pipe.read, .events = POLLPRI});
+  auto poll = ring_.Start(PollOnce{.file = pipe.read, .events = POLLPRI});
   LetPass();
   EXPECT_FALSE(poll.done());
   EXPECT_TRUE(
@@ -343,7 +343,7 @@ TEST_F(SafeWaitOps, PollsAreUpdated) {
 
   // To what is not there yet.
   const Ends empty;
-  auto waiting = ring_.Start(Poll{.file = empty.read, .events = POLLPRI});
+  auto waiting = ring_.Start(PollOnce{.file = empty.read, .events = POLLPRI});
   EXPECT_TRUE(
       ring_.Wait(ring_.Start(UpdatePoll{.poll = waiting, .events = POLLIN})));
   LetPass();
@@ -358,7 +358,7 @@ TEST_F(SafeWaitOps, PollsAreUpdated) {
 TEST_F(SafeWaitOps, UpdatesAllocateNothing) {
   const Ends pipe;
   auto timeout = ring_.Timeout(hours(1));
-  auto poll = ring_.Start(Poll{.file = pipe.read, .events = POLLPRI});
+  auto poll = ring_.Start(PollOnce{.file = pipe.read, .events = POLLPRI});
   std::size_t before = 0;
   // The first ones make the pools.
   for (const bool counted : {false, true}) {
@@ -374,7 +374,7 @@ TEST_F(SafeWaitOps, UpdatesAllocateNothing) {
 TEST_F(SafeWaitOps, DroppedUpdatesLeaveNothing) {
   const Ends pipe;
   auto timeout = ring_.Timeout(hours(1));
-  auto poll = ring_.Start(Poll{.file = pipe.read, .events = POLLPRI});
+  auto poll = ring_.Start(PollOnce{.file = pipe.read, .events = POLLPRI});
   (void)ring_.Start(UpdateTimeout{.timeout = timeout, .time = hours(2)});
   (void)ring_.Start(UpdatePoll{.poll = poll, .events = POLLIN});
   LetPass();
