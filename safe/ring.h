@@ -378,6 +378,10 @@ class Ring {
   // (SendToRing), or for poll(2). Errors are those of fcntl(2). The kernel
   // keeps the ring and its memory until this is closed, too; what is sent there
   // after the Ring is gone goes nowhere.
+  //
+  // To be polled it needs `setup_flags` without IORING_SETUP_DEFER_TASKRUN:
+  // with that, which is the default, Linux (6.18) does not wake who polls for
+  // work that it has deferred. A Remote's posts do not show either.
   Result<ownership::Descriptor> Duplicate() const;
 
   // Starts a ring that was created disabled. From here on it belongs to the
