@@ -18,6 +18,12 @@
 //
 //   auto renamed = ring.Start(safe::Rename{.from = "new", .to = "current"});
 //
+// In a coroutine that has to be a statement of its own: in one expression with
+// the co_await, g++ 12 destroys what is written in braces twice.
+//
+//   auto rename = ring.Start(safe::Rename{.from = "new", .to = "current"});
+//   auto renamed = co_await std::move(rename);
+//
 // Ring::Start() moves it into the operation's record, where it stays until the
 // kernel is done, and calls its
 //
