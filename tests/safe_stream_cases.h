@@ -21,10 +21,6 @@
 #include "tests/allocations.h"
 #include "tests/safe_cases.h"
 
-#ifdef ESCROW_SOAK
-#include "tests/soak.h"
-#endif
-
 // Takes a multishot operation through every way that a stream can go:
 // SafeStreams, a suite with an instance per family. The row of an op is a
 // struct that is its world and says
@@ -44,8 +40,8 @@
 //   void Finish();               // has the stream end with no more items
 //   kItemsCost;                  // an item costs an allocation
 //
-// Each row lives for one stream. ESCROW_STREAM_CASES(Family, Types) makes tests
-// of rows; or, where ESCROW_SOAK is defined, adds them to the soak (soak.h).
+// Each row lives for one stream. ESCROW_STREAM_CASES(Family, Types) is
+// ESCROW_CASES of safe_cases.h for them.
 
 namespace escrow::safe::cases {
 
@@ -419,13 +415,8 @@ REGISTER_TYPED_TEST_SUITE_P(SafeStreams, GivesItemsUntilTheyEnd,
                             StopsAtItsLimitOfUnreadItemsAndGoesOn,
                             AllocatesNothing);
 
-#ifdef ESCROW_SOAK
 #define ESCROW_STREAM_CASES(family, types) \
-  const bool family##_streams_soaked = AddStreamsToSoak(types())
-#else
-#define ESCROW_STREAM_CASES(family, types) \
-  INSTANTIATE_TYPED_TEST_SUITE_P(family, SafeStreams, types, CaseNames)
-#endif
+  ESCROW_CASES(family, SafeStreams, types)
 
 }  // namespace escrow::safe::cases
 

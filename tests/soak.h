@@ -376,14 +376,17 @@ void SoakStreamRow(Soak& soak) {
   }
 }
 
-template <typename... Cases>
-bool AddToSoak(::testing::Types<Cases...>) {
-  (SoakSteps().push_back(&SoakRow<Cases>), ...);
-  return true;
+template <typename Case>
+constexpr SoakStep StepOf() {
+  if constexpr (requires(Case its) { its.Op(); }) {
+    return &SoakStreamRow<Case>;
+  } else {
+    return &SoakRow<Case>;
+  }
 }
 template <typename... Cases>
-bool AddStreamsToSoak(::testing::Types<Cases...>) {
-  (SoakSteps().push_back(&SoakStreamRow<Cases>), ...);
+bool AddToSoak(::testing::Types<Cases...>) {
+  (SoakSteps().push_back(StepOf<Cases>()), ...);
   return true;
 }
 
