@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "bench/loops.h"
+#include "bench/median.h"
 
 namespace escrow::bench {
 namespace {
@@ -33,13 +34,6 @@ constexpr std::size_t kCount = kImplementations.size();
 // Of a run; so many that reading the clock does not show, and so few that
 // interrupts fall between most.
 constexpr unsigned kOperations = 1024;
-
-double Median(std::vector<double>& values) {
-  const auto middle =
-      values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 // Nanoseconds for each operation: of liburing, and how much more of the others.
 std::expected<std::array<double, kCount>, std::error_code> Compare(
