@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "bench/loops.h"
+#include "bench/median.h"
 
 namespace escrow::bench {
 namespace {
@@ -38,13 +39,6 @@ constexpr unsigned kOperations = 1024;
 // it shares a cache's sets with, is chance, and makes more of a difference than
 // their code does.
 constexpr unsigned kRunsInPlace = 12;
-
-double Median(std::vector<double>& values) {
-  const auto middle =
-      values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 // Nanoseconds for each operation: of liburing, and how much more of the others.
 std::expected<std::array<double, kCount>, std::error_code> Compare(

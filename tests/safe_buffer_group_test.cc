@@ -191,49 +191,38 @@ ESCROW_OP_CASES(BufferGroup, Cases);
   EXPECT_EQ(text.size() % 3, 0u);
 }
 
-template <bool kIncremental>
+template <typename T, bool kIncremental>
 struct Streamed : Grouped<kIncremental, 16384> {
   World world;
   Pair pair;
 
+  T Op() { return {.socket = pair.here, .group = *this->group}; }
   void Send() { Put(pair.there, "abc"); }
   void Finish() { pair.there = Descriptor(); }
-};
-
-template <bool kIncremental>
-struct ReceiveManyCase : Streamed<kIncremental> {
-  static constexpr const char* kName =
-      kIncremental ? "ReceiveMany_incremental" : "ReceiveMany";
-  static constexpr const char* kCall = "recv (multishot)";
-
-  ReceiveMany Op() {
-    return {.socket = this->pair.here, .group = *this->group};
-  }
-  void Expect(Result<Lease> lease) { ExpectSent(Text(*lease)); }
-  ReceiveMany Bad() {
-    return {.socket = this->world.OpenFile(), .group = *this->group};
-  }
+  T Bad() { return {.socket = world.OpenFile(), .group = *this->group}; }
   static constexpr int kError = ENOTSOCK;
 };
 
 template <bool kIncremental>
-struct ReceiveBundlesCase : Streamed<kIncremental> {
+struct ReceiveManyCase : Streamed<ReceiveMany, kIncremental> {
+  static constexpr const char* kName =
+      kIncremental ? "ReceiveMany_incremental" : "ReceiveMany";
+  static constexpr const char* kCall = "recv (multishot)";
+
+  void Expect(Result<Lease> lease) { ExpectSent(Text(*lease)); }
+};
+
+template <bool kIncremental>
+struct ReceiveBundlesCase : Streamed<ReceiveBundles, kIncremental> {
   static constexpr const char* kName =
       kIncremental ? "ReceiveBundles_incremental" : "ReceiveBundles";
   static constexpr const char* kCall = "recv (bundle, multishot)";
 
-  ReceiveBundles Op() {
-    return {.socket = this->pair.here, .group = *this->group};
-  }
   void Expect(Result<LeaseBundle> bundle) {
     ASSERT_FALSE(bundle->empty());
     ExpectSent(Text(bundle->Next()));
     EXPECT_TRUE(bundle->empty());
   }
-  ReceiveBundles Bad() {
-    return {.socket = this->world.OpenFile(), .group = *this->group};
-  }
-  static constexpr int kError = ENOTSOCK;
 };
 
 template <bool kIncremental>

@@ -11,6 +11,10 @@
 #include "escrow/safe/ring.h"
 #include "tests/support.h"
 
+#ifdef ESCROW_SOAK
+#include "tests/soak.h"
+#endif
+
 // What the tables of rows have in common: safe_op_cases.h, safe_stream_cases.h.
 
 namespace escrow::safe::cases {
@@ -74,6 +78,16 @@ class CaseTest : public ::testing::Test {
  private:
   int descriptors_ = 0;
 };
+
+// Makes the tests of `suite` of each row; or, where ESCROW_SOAK is defined,
+// adds the rows to the soak (soak.h).
+#ifdef ESCROW_SOAK
+#define ESCROW_CASES(family, suite, types) \
+  const bool family##_##suite##_soaked = AddToSoak(types())
+#else
+#define ESCROW_CASES(family, suite, types) \
+  INSTANTIATE_TYPED_TEST_SUITE_P(family, suite, types, CaseNames)
+#endif
 
 }  // namespace escrow::safe::cases
 

@@ -132,9 +132,7 @@ struct DirectAcceptCase : Tabled {
   void EndWait() {
     const SocketAddress name = UnixAddress(world.Path("client"));
     EXPECT_EQ(::bind(client.number(), name.data(), name.size()), 0);
-    EXPECT_EQ(::connect(client.number(), listener.address.data(),
-                        listener.address.size()),
-              0);
+    listener.Connect(client);
   }
   void ExpectWaited(Direct<Accept>::Outcome connection) {
     Expect(std::move(connection));
@@ -239,12 +237,7 @@ struct DirectAcceptManyCase : Tabled {
   Direct<AcceptMany> Op() {
     return {.table = *table, .op = {.socket = listener.socket}};
   }
-  void Send() {
-    clients.push_back(UnixSocket());
-    EXPECT_EQ(::connect(clients.back().number(), listener.address.data(),
-                        listener.address.size()),
-              0);
-  }
+  void Send() { clients.push_back(listener.Connect()); }
   void Expect(Result<FixedFile> connection) { ExpectMade(*connection); }
   Direct<AcceptMany> Bad() {
     clients.push_back(UnixSocket());
@@ -473,10 +466,7 @@ TEST_F(SafeFileTable, EndsBeforeTheOperationsThatFillIt) {
       Direct<Accept>{.table = *table_, .op = {.socket = listener.socket}});
   EXPECT_TRUE(ring_->Submit());
   table_.reset();
-  const Descriptor client = UnixSocket();
-  EXPECT_EQ(::connect(client.number(), listener.address.data(),
-                      listener.address.size()),
-            0);
+  const Descriptor client = listener.Connect();
   {
     auto connection = ring_->Wait(std::move(accept));
     ASSERT_TRUE(connection) << connection.error().message();
@@ -493,12 +483,7 @@ TEST_F(SafeFileTable, StreamsConnections) {
       Direct<AcceptMany>{.table = *table_, .op = {.socket = listener.socket}});
   EXPECT_TRUE(ring_->Submit());
   std::vector<Descriptor> clients;
-  for (int i = 0; i < 3; ++i) {
-    clients.push_back(UnixSocket());
-    EXPECT_EQ(::connect(clients.back().number(), listener.address.data(),
-                        listener.address.size()),
-              0);
-  }
+  for (int i = 0; i < 3; ++i) clients.push_back(listener.Connect());
   const int descriptors = OpenDescriptors();
   auto connection = ring_->Next(stream);
   ASSERT_TRUE(connection && *connection);

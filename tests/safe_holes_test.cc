@@ -112,12 +112,7 @@ TEST(SafeHoles, ManyUnreadCompletionsAtTheEnd) {
       Ring ring = MakeRing({.entries = 8, .setup_flags = 0u});
       connections.emplace(ring.Start(AcceptMany{.socket = listener.socket}));
       EXPECT_TRUE(ring.Submit());
-      for (Descriptor& client : clients) {
-        client = cases::UnixSocket();
-        EXPECT_EQ(::connect(client.number(), listener.address.data(),
-                            listener.address.size()),
-                  0);
-      }
+      for (Descriptor& client : clients) client = listener.Connect();
       if (dropped) connections.reset();
     }
     int accepted = 0;

@@ -77,26 +77,8 @@ bool IsSameFile(const Descriptor& one, const Descriptor& other) {
   return first.st_dev == second.st_dev && first.st_ino == second.st_ino;
 }
 
-// By system calls, what the ops do.
-void SendPassing(const Descriptor& socket, const std::string& bytes,
-                 std::span<const int> numbers) {
-  iovec part = {.iov_base = const_cast<char*>(bytes.data()),
-                .iov_len = bytes.size()};
-  msghdr message = {};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  std::vector<std::byte> control(CMSG_SPACE(numbers.size_bytes()));
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  cmsghdr* const head = CMSG_FIRSTHDR(&message);
-  *head = {.cmsg_len = CMSG_LEN(numbers.size_bytes()),
-           .cmsg_level = SOL_SOCKET,
-           .cmsg_type = SCM_RIGHTS};
-  std::memcpy(CMSG_DATA(head), numbers.data(), numbers.size_bytes());
-  EXPECT_EQ(::sendmsg(socket.number(), &message, 0), std::ssize(bytes));
-}
-
-// The bytes that wait in `socket`, and the last descriptor among them.
+// By system calls: the bytes that wait in `socket`, and the last descriptor
+// among them.
 std::pair<std::string, Descriptor> ReceiveAll(const Descriptor& socket) {
   std::pair<std::string, Descriptor> all;
   for (;;) {

@@ -103,20 +103,7 @@ struct ConnectionCase : Grouped {
   void Send() {
     const Descriptor file = world.OpenFile();
     const int number = file.number();
-    alignas(cmsghdr) std::byte control[CMSG_SPACE(sizeof(number))] = {};
-    char bytes[] = "abc";
-    iovec part = {.iov_base = bytes, .iov_len = 3};
-    msghdr message = {};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof(control);
-    cmsghdr* const head = CMSG_FIRSTHDR(&message);
-    *head = {.cmsg_len = CMSG_LEN(sizeof(number)),
-             .cmsg_level = SOL_SOCKET,
-             .cmsg_type = SCM_RIGHTS};
-    std::memcpy(CMSG_DATA(head), &number, sizeof(number));
-    EXPECT_EQ(::sendmsg(pair.there.number(), &message, 0), 3);
+    SendPassing(pair.there, "abc", {&number, 1});
   }
   void Expect(Result<LeasedMessage> message) {
     EXPECT_EQ(Text(*message), "abc");

@@ -17,10 +17,6 @@
 #include "tests/allocations.h"
 #include "tests/safe_cases.h"
 
-#ifdef ESCROW_SOAK
-#include "tests/soak.h"
-#endif
-
 // Takes an op through every way that an operation can go: SafeOps, a suite with
 // an instance per family of ops. The row of an op is a struct that is its world
 // and says
@@ -46,8 +42,8 @@
 //   void ExpectWaited(Outcome);
 //   static bool HasRoom();       // for two more rows, in a soak
 //
-// Each row lives for one operation. ESCROW_OP_CASES(Family, Types) makes tests
-// of rows; or, where ESCROW_SOAK is defined, adds them to the soak (soak.h).
+// Each row lives for one operation. ESCROW_OP_CASES(Family, Types) is
+// ESCROW_CASES of safe_cases.h for them.
 
 namespace escrow::safe::cases {
 
@@ -366,13 +362,7 @@ REGISTER_TYPED_TEST_SUITE_P(SafeOps, Succeeds, FailsWithTheNameOfTheCall,
                             KeepsOrMissesItsDeadline, IsAMemberOfAChain,
                             AllocatesNothing);
 
-#ifdef ESCROW_SOAK
-#define ESCROW_OP_CASES(family, types) \
-  const bool family##_soaked = AddToSoak(types())
-#else
-#define ESCROW_OP_CASES(family, types) \
-  INSTANTIATE_TYPED_TEST_SUITE_P(family, SafeOps, types, CaseNames)
-#endif
+#define ESCROW_OP_CASES(family, types) ESCROW_CASES(family, SafeOps, types)
 
 }  // namespace escrow::safe::cases
 

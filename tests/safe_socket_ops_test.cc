@@ -104,9 +104,7 @@ struct AcceptCase {
   auto Good() {
     const SocketAddress name = UnixAddress(world.Path("client"));
     EXPECT_EQ(::bind(client.number(), name.data(), name.size()), 0);
-    EXPECT_EQ(::connect(client.number(), listener.address.data(),
-                        listener.address.size()),
-              0);
+    listener.Connect(client);
     return Accept{.socket = listener.socket};
   }
   void Expect(Result<Accept::Connection> connection) {

@@ -4,9 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
-#include <coroutine>
 #include <cstddef>
-#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,16 +13,13 @@
 #include <utility>
 #include <vector>
 
+#include "escrow/examples/task.h"
 #include "escrow/safe/operation.h"
 #include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
 #include "escrow/safe/stream.h"
 #include "tests/allocations.h"
 #include "tests/safe_cases.h"
-
-#ifdef ESCROW_SOAK
-#include "tests/soak.h"
-#endif
 
 // Takes a multishot operation through every way that a stream can go:
 // SafeStreams, a suite with an instance per family. The row of an op is a
@@ -45,8 +40,8 @@
 //   void Finish();               // has the stream end with no more items
 //   kItemsCost;                  // an item costs an allocation
 //
-// Each row lives for one stream. ESCROW_STREAM_CASES(Family, Types) makes tests
-// of rows; or, where ESCROW_SOAK is defined, adds them to the soak (soak.h).
+// Each row lives for one stream. ESCROW_STREAM_CASES(Family, Types) is
+// ESCROW_CASES of safe_cases.h for them.
 
 namespace escrow::safe::cases {
 
@@ -100,26 +95,7 @@ class SafeStreams : public CaseTest<Case> {
     }
   }
 
-  // Any coroutine type will do.
-  struct Task {
-    struct promise_type {
-      Task get_return_object() {
-        return Task(std::coroutine_handle<promise_type>::from_promise(*this));
-      }
-      std::suspend_never initial_suspend() noexcept { return {}; }
-      std::suspend_always final_suspend() noexcept { return {}; }
-      void return_void() {}
-      void unhandled_exception() { std::abort(); }
-    };
-    explicit Task(std::coroutine_handle<> its) : frame(its) {}
-    Task(Task&& other) noexcept : frame(std::exchange(other.frame, nullptr)) {}
-    Task& operator=(Task&&) = delete;
-    ~Task() {
-      if (frame) frame.destroy();
-    }
-    std::coroutine_handle<> frame;
-  };
-  static Task TakeTwo(Items& stream, Case& its) {
+  static examples::Task TakeTwo(Items& stream, Case& its) {
     for (int i = 0; i < 2; ++i) {
       Item item = co_await stream.Next();
       if (!item.has_value() || !item->has_value()) {
@@ -256,7 +232,7 @@ TYPED_TEST_P(SafeStreams, EndsWithTheRing) {
   TypeParam with_item, idle, queued, called, awaited;
   std::optional<typename TestFixture::Items> streams[4];
   auto alive = std::make_shared<int>();
-  std::optional<typename TestFixture::Task> task;
+  std::optional<examples::Task> task;
   {
     Ring ring = this->MakeRing();
     streams[0].emplace(ring.Start(with_item.Op()));
@@ -270,7 +246,7 @@ TYPED_TEST_P(SafeStreams, EndsWithTheRing) {
     EXPECT_EQ(alive.use_count(), 2);
   }
   EXPECT_EQ(alive.use_count(), 1);
-  EXPECT_FALSE(task->frame.done());
+  EXPECT_FALSE(task->done());
   task.reset();
   ASSERT_TRUE(streams[0]->ready());
   with_item.Expect(*streams[0]->Take());
@@ -342,18 +318,18 @@ TYPED_TEST_P(SafeStreams, CanBeAwaitedAndSurvivesWhoDoes) {
     {
       auto task = this->TakeTwo(stream, its);
       for (int i = 0; i < 2; ++i) {
-        EXPECT_FALSE(task.frame.done());
+        EXPECT_FALSE(task.done());
         its.Send();
         do {
           ASSERT_TRUE(ring.Dispatch());
-        } while (i == 1 && !task.frame.done());
+        } while (i == 1 && !task.done());
       }
     }
     {
       auto task = this->TakeTwo(stream, its);
       EXPECT_TRUE(ring.Submit());
       this->Arrive(ring, stream, its);
-      EXPECT_FALSE(task.frame.done());
+      EXPECT_FALSE(task.done());
     }
     // Nobody is resumed.
     EXPECT_EQ(ring.Dispatch(std::chrono::milliseconds(0)).value(), 0u);
@@ -439,13 +415,8 @@ REGISTER_TYPED_TEST_SUITE_P(SafeStreams, GivesItemsUntilTheyEnd,
                             StopsAtItsLimitOfUnreadItemsAndGoesOn,
                             AllocatesNothing);
 
-#ifdef ESCROW_SOAK
 #define ESCROW_STREAM_CASES(family, types) \
-  const bool family##_streams_soaked = AddStreamsToSoak(types())
-#else
-#define ESCROW_STREAM_CASES(family, types) \
-  INSTANTIATE_TYPED_TEST_SUITE_P(family, SafeStreams, types, CaseNames)
-#endif
+  ESCROW_CASES(family, SafeStreams, types)
 
 }  // namespace escrow::safe::cases
 

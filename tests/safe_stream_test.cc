@@ -39,12 +39,7 @@ struct AcceptManyCase {
   static constexpr const char* kCall = "accept (multishot)";
 
   auto Op() { return AcceptMany{.socket = listener.socket}; }
-  void Send() {
-    clients.push_back(UnixSocket());
-    EXPECT_EQ(::connect(clients.back().number(), listener.address.data(),
-                        listener.address.size()),
-              0);
-  }
+  void Send() { clients.push_back(listener.Connect()); }
   void Expect(Result<Descriptor> connection) {
     EXPECT_EQ(::fcntl(connection->number(), F_GETFD), FD_CLOEXEC);
     EXPECT_EQ(::write(clients.front().number(), "x", 1), 1);
@@ -102,14 +97,6 @@ class SafeStream : public ::testing::Test {
     return std::move(*ring);
   }
 
-  Descriptor Connect() {
-    Descriptor client = UnixSocket();
-    EXPECT_EQ(::connect(client.number(), listener_.address.data(),
-                        listener_.address.size()),
-              0);
-    return client;
-  }
-
   void Drain() {
     while (ring_.in_flight() > 0) EXPECT_TRUE(ring_.Dispatch());
     EXPECT_EQ(ring_.unknown_completions(), 0u);
@@ -133,7 +120,7 @@ TEST_F(SafeStream, CallbacksMayWaitAndTheEndIsToldToThem) {
           error = connection->error();
         } else {
           ++connections;
-          if (clients.size() < 4) clients.push_back(Connect());
+          if (clients.size() < 4) clients.push_back(listener_.Connect());
           EXPECT_TRUE(ring_.Wait(ring_.Nop()));
           if (connections == 4) {
             const auto found = ring_.Wait(ring_.CancelAll(listener_.socket));
@@ -141,7 +128,7 @@ TEST_F(SafeStream, CallbacksMayWaitAndTheEndIsToldToThem) {
           }
         }
       });
-  clients.push_back(Connect());
+  clients.push_back(listener_.Connect());
   while (ends == 0) EXPECT_TRUE(ring_.Dispatch());
   EXPECT_EQ(connections, 4);
   EXPECT_EQ(error, std::errc::operation_canceled);

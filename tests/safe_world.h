@@ -14,9 +14,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <span>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -130,6 +132,15 @@ struct Listener {
     EXPECT_EQ(::bind(socket.number(), address.data(), address.size()), 0);
     EXPECT_EQ(::listen(socket.number(), 8), 0);
   }
+  // Connects `client`, or a new one.
+  void Connect(const Descriptor& client) const {
+    EXPECT_EQ(::connect(client.number(), address.data(), address.size()), 0);
+  }
+  Descriptor Connect() const {
+    Descriptor client = UnixSocket();
+    Connect(client);
+    return client;
+  }
   SocketAddress address;
   Descriptor socket;
 };
@@ -143,6 +154,25 @@ struct Pair {
   Descriptor here;
   Descriptor there;
 };
+
+// Sends `bytes` and the descriptors `numbers` with them.
+inline void SendPassing(const Descriptor& socket, const std::string& bytes,
+                        std::span<const int> numbers) {
+  iovec part = {.iov_base = const_cast<char*>(bytes.data()),
+                .iov_len = bytes.size()};
+  msghdr message = {};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  std::vector<std::byte> control(CMSG_SPACE(numbers.size_bytes()));
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  cmsghdr* const head = CMSG_FIRSTHDR(&message);
+  *head = {.cmsg_len = CMSG_LEN(numbers.size_bytes()),
+           .cmsg_level = SOL_SOCKET,
+           .cmsg_type = SCM_RIGHTS};
+  std::memcpy(CMSG_DATA(head), numbers.data(), numbers.size_bytes());
+  EXPECT_EQ(::sendmsg(socket.number(), &message, 0), std::ssize(bytes));
+}
 
 // Zero-copy sends need a network protocol; local sockets have none. Most of
 // what is sent stays with the sender until the peer receives, or is gone, so

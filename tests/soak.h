@@ -4,9 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
-#include <coroutine>
 #include <cstddef>
-#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -15,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "escrow/examples/task.h"
 #include "escrow/safe/operation.h"
 #include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
@@ -28,34 +27,9 @@
 namespace escrow::safe::cases {
 
 // Takes items of a stream, and is destroyed wherever it has got to.
-class SoakTask {
- public:
-  struct promise_type {
-    SoakTask get_return_object() {
-      return SoakTask(std::coroutine_handle<promise_type>::from_promise(*this));
-    }
-    std::suspend_never initial_suspend() noexcept { return {}; }
-    std::suspend_always final_suspend() noexcept { return {}; }
-    void return_void() {}
-    void unhandled_exception() { std::abort(); }
-  };
-
-  SoakTask(SoakTask&& other) noexcept
-      : frame_(std::exchange(other.frame_, nullptr)) {}
-  SoakTask& operator=(SoakTask&&) = delete;
-  ~SoakTask() {
-    if (frame_) frame_.destroy();
-  }
-
- private:
-  explicit SoakTask(std::coroutine_handle<> frame) : frame_(frame) {}
-
-  std::coroutine_handle<> frame_;
-};
-
 template <typename T>
-SoakTask TakeSome(Stream<T> stream, std::shared_ptr<void> /*world*/,
-                  std::size_t count) {
+examples::Task TakeSome(Stream<T> stream, std::shared_ptr<void> /*world*/,
+                        std::size_t count) {
   for (; count > 0; --count) {
     const auto item = co_await stream.Next();
     if (!item.has_value()) break;
@@ -178,7 +152,7 @@ class Soak {
         send_all();
         return;
       case 4: {
-        auto task = std::make_shared<SoakTask>(
+        auto task = std::make_shared<examples::Task>(
             TakeSome(std::move(stream), world, Choose(6)));
         Keep([task] {});
         send_all();
@@ -402,14 +376,17 @@ void SoakStreamRow(Soak& soak) {
   }
 }
 
-template <typename... Cases>
-bool AddToSoak(::testing::Types<Cases...>) {
-  (SoakSteps().push_back(&SoakRow<Cases>), ...);
-  return true;
+template <typename Case>
+constexpr SoakStep StepOf() {
+  if constexpr (requires(Case its) { its.Op(); }) {
+    return &SoakStreamRow<Case>;
+  } else {
+    return &SoakRow<Case>;
+  }
 }
 template <typename... Cases>
-bool AddStreamsToSoak(::testing::Types<Cases...>) {
-  (SoakSteps().push_back(&SoakStreamRow<Cases>), ...);
+bool AddToSoak(::testing::Types<Cases...>) {
+  (SoakSteps().push_back(StepOf<Cases>()), ...);
   return true;
 }
 
