@@ -1,7 +1,8 @@
-// That docs/bug_classes.md names tests that exist, and some in every row.
+// That the tables in docs/ name tests that exist, and some in every row.
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <fstream>
 #include <iterator>
@@ -9,6 +10,7 @@
 #include <regex>
 #include <set>
 #include <string>
+#include <vector>
 
 namespace escrow {
 namespace {
@@ -36,18 +38,30 @@ const std::set<std::string>& TestsOf(const std::string& file) {
   return tests;
 }
 
-TEST(BugClasses, NameTestsThatExist) {
-  static const std::regex kTest(R"(`(\w+\.(?:cc|h)):\w+\.\w+`)");
-  std::ifstream page("docs/bug_classes.md");
-  ASSERT_TRUE(page);
-  std::size_t rows = 0;
+std::string Trimmed(const std::string& cell) {
+  const std::size_t first = cell.find_first_not_of(' ');
+  if (first == std::string::npos) return "";
+  return cell.substr(first, cell.find_last_not_of(' ') + 1 - first);
+}
+
+// The first cells of all rows of the tables in `path`, each of which has to
+// name tests, that exist, in its last one.
+std::vector<std::string> CheckRows(const std::string& path) {
+  static const std::regex kTest(R"(`([\w/]+\.(?:cc|h)):\w+\.\w+`)");
+  std::ifstream page(path);
+  EXPECT_TRUE(page) << path;
+  std::vector<std::string> first_cells;
+  std::string before;
   std::string line;
-  while (std::getline(page, line)) {
-    if (!line.starts_with("| ") || line.starts_with("| class |") ||
-        line.starts_with("| --- |")) {
+  for (; std::getline(page, line); before = line) {
+    if (!line.starts_with("| ")) continue;
+    if (line.starts_with("| --- |")) {
+      // What is in front of it was the table's head.
+      first_cells.pop_back();
       continue;
     }
-    ++rows;
+    first_cells.push_back(Trimmed(line.substr(2, line.find('|', 2) - 2)));
+    if (!before.starts_with("|")) continue;
     const std::string tests = line.substr(line.rfind('|', line.size() - 2) + 1);
     std::string rest;
     std::regex_replace(std::back_inserter(rest), tests.begin(), tests.end(),
@@ -63,7 +77,27 @@ TEST(BugClasses, NameTestsThatExist) {
     }
     EXPECT_GT(named, 0u) << line;
   }
-  EXPECT_GT(rows, 0u);
+  return first_cells;
+}
+
+TEST(BugClasses, NameTestsThatExist) {
+  EXPECT_GT(CheckRows("docs/bug_classes.md").size(), 0u);
+}
+
+TEST(EarlierSystems, NameTestsThatExist) {
+  const std::vector<std::string> rows = CheckRows("docs/earlier_systems.md");
+  struct System {
+    const char* letter;
+    int rows;
+  };
+  for (const System& system :
+       {System{"B", 27}, System{"R", 21}, System{"E", 10}, System{"A", 13},
+        System{"G", 14}, System{"P", 14}}) {
+    for (int i = 1; i <= system.rows; ++i) {
+      const std::string row = system.letter + std::to_string(i);
+      EXPECT_EQ(std::count(rows.begin(), rows.end(), row), 1) << row;
+    }
+  }
 }
 
 }  // namespace
