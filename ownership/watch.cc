@@ -19,7 +19,7 @@
 // Declared here, for g++ 12 has not got all of the headers. A build only calls
 // what its sanitizer defines.
 extern "C" {
-// NOLINTBEGIN(bugprone-reserved-identifier)
+// NOLINTBEGIN(clang-diagnostic-reserved-identifier)
 void __asan_get_shadow_mapping(std::size_t* scale, std::size_t* offset);
 void __asan_poison_memory_region(const volatile void* data, std::size_t size);
 void __asan_unpoison_memory_region(const volatile void* data, std::size_t size);
@@ -36,7 +36,7 @@ int __sanitizer_install_malloc_and_free_hooks(
 int __sanitizer_get_ownership(const volatile void* data);
 std::size_t __sanitizer_get_allocated_size(const volatile void* data);
 void __sanitizer_print_stack_trace();
-// NOLINTEND(bugprone-reserved-identifier)
+// NOLINTEND(clang-diagnostic-reserved-identifier)
 }
 
 #if defined(__clang__)
