@@ -136,9 +136,9 @@ TEST_P(QueueTest, WaitForNoneTakesWhatIsDone) {
   const Ends pipe;
   const TemporaryFile file("0123456789");
   const Descriptor regular = Descriptor::Adopt(file.Open(O_RDONLY));
-  const auto queue = Make(2);
   std::string never(4, ' ');
   std::string text(4, ' ');
+  const auto queue = Make(2);
   queue->Read(1, regular.number(), 2, Bytes(text));
   // In a queue that does one after the other the second one must not be first.
   std::vector<Queue::Completion> done;
@@ -331,8 +331,8 @@ TEST_P(QueueTest, NothingStaysOpen) {
   const int before = OpenDescriptors();
   {
     const Ends pipe;
-    const auto queue = Make(2);
     std::string text(4, ' ');
+    const auto queue = Make(2);
     queue->Read(0, pipe.read.number(), Queue::kCurrentPosition, Bytes(text));
   }
   EXPECT_EQ(OpenDescriptors(), before);
