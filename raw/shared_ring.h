@@ -143,10 +143,10 @@ class SharedRing {
   // time to time, if prepared() is not 0.
   //
   // The kernel takes requests for those of the thread that entered it. When
-  // that ends, it cancels (ECANCELED) what is in flight of its submits, whoever
-  // published that: threads that submit outlive the requests of all, or the
-  // ring has IORING_SETUP_SQPOLL. The credentials and the table of descriptors
-  // are that thread's, too.
+  // that has ended, what is in flight of its submits fails (ECANCELED) instead
+  // of having its result, whoever published it: threads that submit outlive the
+  // requests of all, or the ring has IORING_SETUP_SQPOLL. Credentials are that
+  // thread's, too.
   //
   // io_uring_enter(2); with IORING_SETUP_SQPOLL only when the kernel's thread
   // sleeps. Errors as in Ring::Submit().
@@ -184,8 +184,9 @@ class SharedRing {
   // caller to wait again. Does not submit. All who wait are woken, so several
   // threads waiting for one each is a waste; let one wait.
   //
-  // io_uring_enter(2), unless they are there already. EINTR when a signal came
-  // first, ETIME after `timeout`. Linux 5.11 with a timeout.
+  // io_uring_enter(2), unless they are there already. If there is none at all:
+  // EINTR when a signal came first, ETIME after `timeout`; success with fewer
+  // otherwise. Linux 5.11 with a timeout.
   EnterResult Wait(unsigned count) noexcept;
   EnterResult WaitTimeout(unsigned count,
                           const __kernel_timespec& timeout) noexcept;

@@ -1,0 +1,412 @@
+// The algorithms of raw/shared_queues.h in a model checker: in all orders in
+// which threads can run, switching up to so many times where nothing makes
+// them, and with everything that the C++ memory model lets a load see. Then
+// again with each order of memory relaxed in turn, which must be found out.
+
+#include <gtest/gtest.h>
+#include <liburing.h>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <iostream>
+#include <span>
+#include <sstream>
+#include <vector>
+
+#include "escrow/raw/shared_queues.h"
+
+// After all others: it redefines words of the language.
+#include <relacy/relacy.hpp>
+#undef new
+#undef delete
+#undef malloc
+#undef calloc
+#undef realloc
+#undef free
+#undef assert
+#undef errno
+#undef memory_order_relaxed
+#undef memory_order_consume
+#undef memory_order_acquire
+#undef memory_order_release
+#undef memory_order_acq_rel
+#undef memory_order_seq_cst
+
+namespace escrow::raw {
+namespace {
+
+using enum OrderedAt;
+
+// Relacy's atomics, whose order at one place is relaxed. A fence becomes the
+// one that is not full.
+template <OrderedAt kRelaxedAt>
+struct CheckedMemory {
+  template <typename T>
+  using Atomic = rl::atomic<T>;
+  using Word = rl::atomic<unsigned>;
+  struct Entry {
+    rl::atomic<std::uint64_t> user_data;
+    rl::atomic<std::uint32_t> result;
+  };
+  struct Completion {
+    std::uint64_t user_data;
+    std::uint32_t result;
+  };
+  using Order = std::memory_order;
+
+  static rl::memory_order Of(Order order, OrderedAt at) {
+    if (at == kRelaxedAt && at != kNowhere) return rl::mo_relaxed;
+    switch (order) {
+      case std::memory_order_relaxed:
+        return rl::mo_relaxed;
+      case std::memory_order_consume:
+      case std::memory_order_acquire:
+        return rl::mo_acquire;
+      case std::memory_order_release:
+        return rl::mo_release;
+      case std::memory_order_acq_rel:
+        return rl::mo_acq_rel;
+      case std::memory_order_seq_cst:
+        break;
+    }
+    return rl::mo_seq_cst;
+  }
+
+  template <typename T>
+  static T Load(const rl::atomic<T>& atomic, Order order, OrderedAt at) {
+    return atomic.load(Of(order, at), RL_INFO);
+  }
+  template <typename T>
+  static void Store(rl::atomic<T>& atomic, T value, Order order, OrderedAt at) {
+    atomic.store(value, Of(order, at), RL_INFO);
+  }
+  template <typename T>
+  static T Exchange(rl::atomic<T>& atomic, T value, Order order, OrderedAt at) {
+    return atomic.exchange(value, Of(order, at), RL_INFO);
+  }
+  template <typename T>
+  static T FetchAdd(rl::atomic<T>& atomic, T value, Order order, OrderedAt at) {
+    return atomic.fetch_add(value, Of(order, at), RL_INFO);
+  }
+  template <typename T>
+  static bool CompareExchange(rl::atomic<T>& atomic, T& expected, T value,
+                              Order success, Order failure, OrderedAt at) {
+    return atomic.compare_exchange_strong(expected, value, Of(success, at),
+                                          RL_INFO, Of(failure, at), RL_INFO);
+  }
+  static void Fence(Order, OrderedAt at) {
+    rl::atomic_thread_fence(at == kRelaxedAt ? rl::mo_acq_rel : rl::mo_seq_cst,
+                            RL_INFO);
+  }
+  static Completion Copy(Entry& entry) {
+    return {entry.user_data.load(rl::mo_relaxed, RL_INFO),
+            entry.result.load(rl::mo_relaxed, RL_INFO)};
+  }
+};
+
+// A submission queue, its entries, and what the kernel does to them: as the
+// kernel does, with acquire and release, and nothing more.
+template <OrderedAt kRelaxedAt, unsigned kEntries>
+struct Submissions {
+  using Memory = CheckedMemory<kRelaxedAt>;
+
+  void Init(std::uint64_t most_in_flight) {
+    // Near the wrap.
+    const unsigned start = ~0u;
+    head.store(start, rl::mo_relaxed, RL_INFO);
+    tail.store(start, rl::mo_relaxed, RL_INFO);
+    for (auto& element : array) element.store(0, rl::mo_relaxed, RL_INFO);
+    for (auto& sqe : sqes) sqe(RL_INFO) = 0;
+    queue.Init({.head = &head,
+                .tail = &tail,
+                .array = array.data(),
+                .entries = kEntries,
+                .published = published.data()},
+               most_in_flight);
+    consumed = {};
+    expected = {};
+  }
+
+  // Takes as many entries as there are values, fills them and publishes them.
+  // Returns false if it did not get them.
+  bool Push(std::span<const unsigned> values) {
+    std::array<unsigned, kEntries> indices;
+    const std::size_t taken =
+        queue.Take(std::span(indices).first(values.size()));
+    RL_ASSERT(taken <= values.size());
+    if (taken == 0) return false;
+    for (std::size_t i = 0; i < taken; ++i) {
+      RL_ASSERT(indices[i] < kEntries);
+      sqes[indices[i]](RL_INFO) = values[i];
+      ++expected[values[i]];
+    }
+    if (queue.Publish(taken, [&](std::size_t i) { return indices[i]; })) {
+      Submit();
+    }
+    return true;
+  }
+
+  // The system call: consumes `pending` entries.
+  void Consume(unsigned pending) {
+    const unsigned end = tail.load(rl::mo_acquire, RL_INFO);
+    unsigned position = head.load(rl::mo_relaxed, RL_INFO);
+    ++enters;
+    for (; pending > 0 && position != end; --pending) {
+      const unsigned index =
+          array[position & (kEntries - 1)].load(rl::mo_relaxed, RL_INFO);
+      RL_ASSERT(index < kEntries);
+      const unsigned value = sqes[index](RL_INFO);
+      RL_ASSERT(value != 0);
+      ++consumed[value];
+      consumed_by[value] = enters;
+      ++position;
+      head.store(position, rl::mo_release, RL_INFO);
+    }
+    RL_ASSERT(pending == 0);
+  }
+
+  void Submit() {
+    queue.Submit([this](const auto& collected) {
+      RL_ASSERT(collected.pending <= kEntries);
+      RL_ASSERT(!inside);
+      inside = true;
+      if (collected.pending != 0) Consume(collected.pending);
+      inside = false;
+      // Only then are completions there.
+      queue.Complete(collected.pending);
+    });
+  }
+
+  // Everything that was published is consumed, once.
+  void ExpectAllConsumed() { RL_ASSERT(consumed == expected); }
+
+  typename Memory::Word head, tail;
+  std::array<typename Memory::Word, kEntries> array;
+  std::array<rl::var<unsigned>, kEntries> sqes;
+  std::array<rl::atomic<std::uint64_t>, kEntries> published;
+  SubmissionQueue<Memory> queue;
+  // Of the test itself; not looked at for races.
+  std::array<unsigned, 8> consumed, expected, consumed_by;
+  unsigned enters = 0;
+  bool inside = false;
+};
+
+// Two threads, one entry: each takes what the other had.
+template <OrderedAt kRelaxedAt>
+struct Recycling : rl::test_suite<Recycling<kRelaxedAt>, 2> {
+  void before() { queues.Init(/*most_in_flight=*/1); }
+  void thread(unsigned index) {
+    for (unsigned i = 0; i < 2; ++i) {
+      const unsigned value = 1 + 2 * index + i;
+      if (queues.Push(std::span(&value, 1))) queues.Submit();
+    }
+  }
+  void after() { queues.ExpectAllConsumed(); }
+
+  Submissions<kRelaxedAt, 1> queues;
+};
+
+// Three threads share two entries.
+template <OrderedAt kRelaxedAt>
+struct Contention : rl::test_suite<Contention<kRelaxedAt>, 3> {
+  void before() { queues.Init(/*most_in_flight=*/2); }
+  void thread(unsigned index) {
+    const unsigned value = 1 + index;
+    if (queues.Push(std::span(&value, 1))) queues.Submit();
+    if (index == 0) {
+      const unsigned another = 4;
+      if (queues.Push(std::span(&another, 1))) queues.Submit();
+    }
+  }
+  void after() { queues.ExpectAllConsumed(); }
+
+  Submissions<kRelaxedAt, 2> queues;
+};
+
+// One publishes two together, and does not submit. Another does, behind or in
+// front of these.
+template <OrderedAt kRelaxedAt>
+struct Batch : rl::test_suite<Batch<kRelaxedAt>, 2> {
+  void before() { queues.Init(/*most_in_flight=*/4); }
+  void thread(unsigned index) {
+    if (index == 0) {
+      constexpr unsigned kValues[] = {1, 2};
+      RL_ASSERT(queues.Push(kValues));
+    } else {
+      constexpr unsigned kValue[] = {3};
+      RL_ASSERT(queues.Push(kValue));
+      queues.Submit();
+    }
+  }
+  void after() {
+    RL_ASSERT(queues.consumed[3] == 1);
+    RL_ASSERT(queues.consumed[1] == queues.consumed[2]);
+    RL_ASSERT(queues.consumed[1] == 0 ||
+              queues.consumed_by[1] == queues.consumed_by[2]);
+  }
+
+  Submissions<kRelaxedAt, 4> queues;
+};
+
+// A thread of the kernel consumes, and goes to sleep when there is nothing.
+template <OrderedAt kRelaxedAt>
+struct Polling : rl::test_suite<Polling<kRelaxedAt>, 2> {
+  void before() {
+    queues.Init(/*most_in_flight=*/2);
+    flags.store(0, rl::mo_relaxed, RL_INFO);
+  }
+  void thread(unsigned index) {
+    if (index == 0) {
+      Poll();
+      return;
+    }
+    const unsigned value = 1;
+    RL_ASSERT(queues.Push(std::span(&value, 1)));
+    queues.queue.Submit([this](const auto& collected) {
+      if (collected.pending != 0 && queues.queue.NeedsWakeup(flags)) {
+        woken = true;
+      }
+    });
+  }
+  void Poll() {
+    unsigned position = queues.head.load(rl::mo_relaxed, RL_INFO);
+    const auto waiting = [&] {
+      return queues.tail.load(rl::mo_acquire, RL_INFO) - position;
+    };
+    if (const unsigned pending = waiting(); pending != 0) {
+      queues.Consume(pending);
+      return;
+    }
+    flags.store(IORING_SQ_NEED_WAKEUP, rl::mo_relaxed, RL_INFO);
+    rl::atomic_thread_fence(rl::mo_seq_cst, RL_INFO);
+    if (const unsigned pending = waiting(); pending != 0) {
+      queues.Consume(pending);
+      return;
+    }
+    asleep = true;
+  }
+  void after() { RL_ASSERT(!asleep || woken); }
+
+  Submissions<kRelaxedAt, 2> queues;
+  rl::atomic<unsigned> flags;
+  bool asleep = false;
+  bool woken = false;
+};
+
+// The kernel completes three requests in a queue of two or one, of which it
+// overwrites what it was given back; two threads reap.
+template <OrderedAt kRelaxedAt, unsigned kEntries, unsigned kReapers,
+          std::size_t kPortion>
+struct Reaping
+    : rl::test_suite<Reaping<kRelaxedAt, kEntries, kReapers, kPortion>,
+                     kReapers + 1> {
+  using Memory = CheckedMemory<kRelaxedAt>;
+  static constexpr unsigned kStart = ~0u;
+
+  void before() {
+    head.store(kStart, rl::mo_relaxed, RL_INFO);
+    tail.store(kStart, rl::mo_relaxed, RL_INFO);
+    for (auto& entry : entries) {
+      entry.user_data.store(0, rl::mo_relaxed, RL_INFO);
+      entry.result.store(0, rl::mo_relaxed, RL_INFO);
+    }
+    queue.Init({.head = &head,
+                .tail = &tail,
+                .entries = entries.data(),
+                .mask = kEntries - 1});
+  }
+
+  void thread(unsigned index) {
+    if (index == 0) {
+      Complete();
+      return;
+    }
+    for (int i = 0; i < 2; ++i) {
+      std::array<typename Memory::Completion, kPortion> reaped;
+      const std::size_t count = queue.Reap(reaped);
+      RL_ASSERT(count <= kPortion);
+      for (std::size_t j = 0; j < count; ++j) {
+        RL_ASSERT(reaped[j].user_data >= 1 && reaped[j].user_data <= posted);
+        RL_ASSERT(reaped[j].result == reaped[j].user_data);
+        RL_ASSERT(j == 0 ||
+                  reaped[j].user_data == reaped[j - 1].user_data + 1);
+        RL_ASSERT(!seen[reaped[j].user_data]);
+        seen[reaped[j].user_data] = true;
+        ++total;
+      }
+    }
+  }
+
+  void Complete() {
+    unsigned position = kStart;
+    for (int attempt = 0; attempt < 4 && posted < 3; ++attempt) {
+      const unsigned used =
+          position - head.load(rl::mo_acquire, RL_INFO);
+      RL_ASSERT(used <= kEntries);
+      if (used == kEntries) continue;
+      auto& entry = entries[position & (kEntries - 1)];
+      ++posted;
+      entry.user_data.store(posted, rl::mo_relaxed, RL_INFO);
+      entry.result.store(posted, rl::mo_relaxed, RL_INFO);
+      ++position;
+      tail.store(position, rl::mo_release, RL_INFO);
+    }
+  }
+
+  // Nothing that was reaped is kept from the kernel.
+  void after() {
+    RL_ASSERT(head.load(rl::mo_acquire, RL_INFO) == kStart + total);
+  }
+
+  typename Memory::Word head, tail;
+  std::array<typename Memory::Entry, kEntries> entries;
+  CompletionQueue<Memory> queue;
+  std::array<bool, 4> seen = {};
+  unsigned posted = 0;
+  unsigned total = 0;
+};
+
+template <OrderedAt kRelaxedAt>
+using ReapingOne = Reaping<kRelaxedAt, 1, 1, 1>;
+template <OrderedAt kRelaxedAt>
+using ReapingTwo = Reaping<kRelaxedAt, 2, 2, 2>;
+
+struct Outcome {
+  bool passed;
+  rl::test_result_e result;
+  std::uint64_t tried;
+};
+
+template <typename Suite>
+Outcome Search(unsigned switches) {
+  std::ostringstream report;
+  rl::test_params params;
+  params.search_type = rl::sched_bound;
+  params.context_bound = switches;
+  params.output_stream = &report;
+  params.progress_stream = &report;
+  const bool passed = rl::simulate<Suite>(params);
+  std::printf("%llu orders tried\n",
+              static_cast<unsigned long long>(params.stop_iteration));
+  if (!passed) std::printf("%s\n", rl::test_result_str(params.test_result));
+  return {passed, params.test_result,
+          static_cast<std::uint64_t>(params.stop_iteration)};
+}
+
+}  // namespace
+}  // namespace escrow::raw
+int main(int argc, char** argv) {
+  using namespace escrow::raw;
+  const unsigned n = argc > 1 ? atoi(argv[1]) : 2;
+#define RUN(S) { std::printf(#S " "); fflush(stdout); auto t = std::chrono::steady_clock::now(); Search<S>(n); std::printf("  %.2f s\n", std::chrono::duration<double>(std::chrono::steady_clock::now()-t).count()); }
+  RUN(Recycling<kNowhere>) RUN(Contention<kNowhere>) RUN(Batch<kNowhere>) RUN(Polling<kNowhere>) RUN(ReapingOne<kNowhere>) RUN(ReapingTwo<kNowhere>)
+#define W(S, A) std::printf(#S " " #A " "); Search<S<A>>(n);
+#define WS(A) W(Recycling, A) W(Contention, A) W(Batch, A) W(Polling, A)
+  if (argc > 2) {
+  WS(kTakeCounter) WS(kTakeHead) WS(kTakeClaim) WS(kPublishClaim) WS(kPublish) WS(kCollect) WS(kTail) WS(kAsk) WS(kBegin) WS(kLeave) WS(kWakeup)
+#define WR(A) W(ReapingOne, A) W(ReapingTwo, A)
+  WR(kReapCounter) WR(kReapTail) WR(kReapClaim) WR(kGiveBackCounter) WR(kGiveBackHead)
+  }
+}
