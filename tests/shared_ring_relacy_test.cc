@@ -13,6 +13,8 @@
 #include <iostream>
 #include <span>
 #include <sstream>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "escrow/raw/shared_queues.h"
@@ -39,9 +41,10 @@ namespace {
 
 using enum OrderedAt;
 
-// Relacy's atomics, whose order at one place is relaxed. A fence becomes the
-// one that is not full.
-template <OrderedAt kRelaxedAt>
+// The place whose order is relaxed.
+OrderedAt relaxed_at = kNowhere;
+
+// Relacy's atomics. A fence that is relaxed is one that is not full.
 struct CheckedMemory {
   template <typename T>
   using Atomic = rl::atomic<T>;
@@ -57,7 +60,7 @@ struct CheckedMemory {
   using Order = std::memory_order;
 
   static rl::memory_order Of(Order order, OrderedAt at) {
-    if (at == kRelaxedAt && at != kNowhere) return rl::mo_relaxed;
+    if (at == relaxed_at && at != kNowhere) return rl::mo_relaxed;
     switch (order) {
       case std::memory_order_relaxed:
         return rl::mo_relaxed;
@@ -97,7 +100,7 @@ struct CheckedMemory {
                                           RL_INFO, Of(failure, at), RL_INFO);
   }
   static void Fence(Order, OrderedAt at) {
-    rl::atomic_thread_fence(at == kRelaxedAt ? rl::mo_acq_rel : rl::mo_seq_cst,
+    rl::atomic_thread_fence(at == relaxed_at ? rl::mo_acq_rel : rl::mo_seq_cst,
                             RL_INFO);
   }
   static Completion Copy(Entry& entry) {
@@ -108,9 +111,9 @@ struct CheckedMemory {
 
 // A submission queue, its entries, and what the kernel does to them: as the
 // kernel does, with acquire and release, and nothing more.
-template <OrderedAt kRelaxedAt, unsigned kEntries>
+template <unsigned kEntries>
 struct Submissions {
-  using Memory = CheckedMemory<kRelaxedAt>;
+  using Memory = CheckedMemory;
 
   void Init(std::uint64_t most_in_flight) {
     // Near the wrap.
@@ -182,8 +185,8 @@ struct Submissions {
   // Everything that was published is consumed, once.
   void ExpectAllConsumed() { RL_ASSERT(consumed == expected); }
 
-  typename Memory::Word head, tail;
-  std::array<typename Memory::Word, kEntries> array;
+  Memory::Word head, tail;
+  std::array<Memory::Word, kEntries> array;
   std::array<rl::var<unsigned>, kEntries> sqes;
   std::array<rl::atomic<std::uint64_t>, kEntries> published;
   SubmissionQueue<Memory> queue;
@@ -194,8 +197,7 @@ struct Submissions {
 };
 
 // Two threads, one entry: each takes what the other had.
-template <OrderedAt kRelaxedAt>
-struct Recycling : rl::test_suite<Recycling<kRelaxedAt>, 2> {
+struct Recycling : rl::test_suite<Recycling, 2> {
   void before() { queues.Init(/*most_in_flight=*/1); }
   void thread(unsigned index) {
     for (unsigned i = 0; i < 2; ++i) {
@@ -205,30 +207,24 @@ struct Recycling : rl::test_suite<Recycling<kRelaxedAt>, 2> {
   }
   void after() { queues.ExpectAllConsumed(); }
 
-  Submissions<kRelaxedAt, 1> queues;
+  Submissions<1> queues;
 };
 
 // Three threads share two entries.
-template <OrderedAt kRelaxedAt>
-struct Contention : rl::test_suite<Contention<kRelaxedAt>, 3> {
+struct Contention : rl::test_suite<Contention, 3> {
   void before() { queues.Init(/*most_in_flight=*/2); }
   void thread(unsigned index) {
     const unsigned value = 1 + index;
     if (queues.Push(std::span(&value, 1))) queues.Submit();
-    if (index == 0) {
-      const unsigned another = 4;
-      if (queues.Push(std::span(&another, 1))) queues.Submit();
-    }
   }
   void after() { queues.ExpectAllConsumed(); }
 
-  Submissions<kRelaxedAt, 2> queues;
+  Submissions<2> queues;
 };
 
 // One publishes two together, and does not submit. Another does, behind or in
 // front of these.
-template <OrderedAt kRelaxedAt>
-struct Batch : rl::test_suite<Batch<kRelaxedAt>, 2> {
+struct Batch : rl::test_suite<Batch, 2> {
   void before() { queues.Init(/*most_in_flight=*/4); }
   void thread(unsigned index) {
     if (index == 0) {
@@ -247,12 +243,11 @@ struct Batch : rl::test_suite<Batch<kRelaxedAt>, 2> {
               queues.consumed_by[1] == queues.consumed_by[2]);
   }
 
-  Submissions<kRelaxedAt, 4> queues;
+  Submissions<4> queues;
 };
 
 // A thread of the kernel consumes, and goes to sleep when there is nothing.
-template <OrderedAt kRelaxedAt>
-struct Polling : rl::test_suite<Polling<kRelaxedAt>, 2> {
+struct Polling : rl::test_suite<Polling, 2> {
   void before() {
     queues.Init(/*most_in_flight=*/2);
     flags.store(0, rl::mo_relaxed, RL_INFO);
@@ -289,7 +284,7 @@ struct Polling : rl::test_suite<Polling<kRelaxedAt>, 2> {
   }
   void after() { RL_ASSERT(!asleep || woken); }
 
-  Submissions<kRelaxedAt, 2> queues;
+  Submissions<2> queues;
   rl::atomic<unsigned> flags;
   bool asleep = false;
   bool woken = false;
@@ -297,12 +292,11 @@ struct Polling : rl::test_suite<Polling<kRelaxedAt>, 2> {
 
 // The kernel completes three requests in a queue of two or one, of which it
 // overwrites what it was given back; two threads reap.
-template <OrderedAt kRelaxedAt, unsigned kEntries, unsigned kReapers,
-          std::size_t kPortion>
+template <unsigned kEntries, unsigned kReapers, std::size_t kPortion>
 struct Reaping
-    : rl::test_suite<Reaping<kRelaxedAt, kEntries, kReapers, kPortion>,
+    : rl::test_suite<Reaping<kEntries, kReapers, kPortion>,
                      kReapers + 1> {
-  using Memory = CheckedMemory<kRelaxedAt>;
+  using Memory = CheckedMemory;
   static constexpr unsigned kStart = ~0u;
 
   void before() {
@@ -324,7 +318,7 @@ struct Reaping
       return;
     }
     for (int i = 0; i < 2; ++i) {
-      std::array<typename Memory::Completion, kPortion> reaped;
+      std::array<Memory::Completion, kPortion> reaped;
       const std::size_t count = queue.Reap(reaped);
       RL_ASSERT(count <= kPortion);
       for (std::size_t j = 0; j < count; ++j) {
@@ -360,23 +354,21 @@ struct Reaping
     RL_ASSERT(head.load(rl::mo_acquire, RL_INFO) == kStart + total);
   }
 
-  typename Memory::Word head, tail;
-  std::array<typename Memory::Entry, kEntries> entries;
+  Memory::Word head, tail;
+  std::array<Memory::Entry, kEntries> entries;
   CompletionQueue<Memory> queue;
   std::array<bool, 4> seen = {};
   unsigned posted = 0;
   unsigned total = 0;
 };
 
-template <OrderedAt kRelaxedAt>
-using ReapingOne = Reaping<kRelaxedAt, 1, 1, 1>;
-template <OrderedAt kRelaxedAt>
-using ReapingTwo = Reaping<kRelaxedAt, 2, 2, 2>;
+using ReapingOne = Reaping<1, 1, 1>;
+using ReapingTwo = Reaping<2, 2, 2>;
 
 struct Outcome {
   bool passed;
-  rl::test_result_e result;
   std::uint64_t tried;
+  std::string report;
 };
 
 template <typename Suite>
@@ -388,25 +380,41 @@ Outcome Search(unsigned switches) {
   params.output_stream = &report;
   params.progress_stream = &report;
   const bool passed = rl::simulate<Suite>(params);
-  std::printf("%llu orders tried\n",
-              static_cast<unsigned long long>(params.stop_iteration));
-  if (!passed) std::printf("%s\n", rl::test_result_str(params.test_result));
-  return {passed, params.test_result,
-          static_cast<std::uint64_t>(params.stop_iteration)};
+  return {passed, static_cast<std::uint64_t>(params.stop_iteration),
+          report.str()};
 }
+
+struct Scenario {
+  const char* name;
+  Outcome (*search)(unsigned switches);
+  unsigned switches;
+};
+
+constexpr Scenario kScenarios[] = {
+    {"Recycling", Search<Recycling>, 2},
+    {"Contention", Search<Contention>, 1},
+    {"Batch", Search<Batch>, 3},
+    {"Polling", Search<Polling>, 3},
+    {"ReapingOne", Search<ReapingOne>, 3},
+    {"ReapingTwo", Search<ReapingTwo>, 1},
+};
 
 }  // namespace
 }  // namespace escrow::raw
 int main(int argc, char** argv) {
   using namespace escrow::raw;
-  const unsigned n = argc > 1 ? atoi(argv[1]) : 2;
-#define RUN(S) { std::printf(#S " "); fflush(stdout); auto t = std::chrono::steady_clock::now(); Search<S>(n); std::printf("  %.2f s\n", std::chrono::duration<double>(std::chrono::steady_clock::now()-t).count()); }
-  RUN(Recycling<kNowhere>) RUN(Contention<kNowhere>) RUN(Batch<kNowhere>) RUN(Polling<kNowhere>) RUN(ReapingOne<kNowhere>) RUN(ReapingTwo<kNowhere>)
-#define W(S, A) std::printf(#S " " #A " "); Search<S<A>>(n);
-#define WS(A) W(Recycling, A) W(Contention, A) W(Batch, A) W(Polling, A)
-  if (argc > 2) {
-  WS(kTakeCounter) WS(kTakeHead) WS(kTakeClaim) WS(kPublishClaim) WS(kPublish) WS(kCollect) WS(kTail) WS(kAsk) WS(kBegin) WS(kLeave) WS(kWakeup)
-#define WR(A) W(ReapingOne, A) W(ReapingTwo, A)
-  WR(kReapCounter) WR(kReapTail) WR(kReapClaim) WR(kGiveBackCounter) WR(kGiveBackHead)
+  const int d = argc > 1 ? atoi(argv[1]) : 0;
+  for (int at = 0; at <= 16; ++at) {
+    relaxed_at = static_cast<OrderedAt>(at);
+    printf("at %d:", at);
+    for (const auto& s : kScenarios) {
+      auto t = std::chrono::steady_clock::now();
+      const Outcome o = s.search(s.switches + d);
+      printf(" %s %s %llu (%.1fs)", s.name, o.passed ? "ok" : "FOUND", (unsigned long long)o.tried, std::chrono::duration<double>(std::chrono::steady_clock::now()-t).count());
+      if (at == 0 && !o.passed) printf("%s", o.report.c_str());
+      fflush(stdout);
+      if (at != 0 && !o.passed) break;
+    }
+    puts("");
   }
 }
