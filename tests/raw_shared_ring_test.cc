@@ -578,6 +578,101 @@ TEST(RawSharedRing, ErrorsOfASubmitLeaveTheEntries) {
   });
 }
 
+// Workers and reapers, in portions of all sizes: every request has its
+// completion, once, and what a worker wrote, the reaper sees.
+void Stress(const SharedRingOptions& options) {
+  constexpr unsigned kWorkers = 3;
+  constexpr unsigned kReapers = 2;
+  constexpr std::size_t kJobs = 8000;  // of each worker
+  struct Job {
+    std::uint64_t written = 0;  // by the worker
+    std::uint64_t read = 0;     // by the reaper
+  };
+  const auto ring = MakeShared(options);
+  std::vector<Job> jobs(kWorkers * kJobs);
+  std::atomic<std::size_t> reaped = 0;
+  std::atomic<bool> overflown = false;
+
+  std::vector<std::thread> threads;
+  for (unsigned worker = 0; worker < kWorkers; ++worker) {
+    threads.emplace_back([&, worker] {
+      std::uint32_t random = worker + 1;
+      for (std::size_t done = 0; done < kJobs;) {
+        random = random * 1664525 + 1013904223;
+        std::array<SharedRing::Entry, 5> entries;
+        const std::size_t wanted =
+            std::min<std::size_t>(1 + (random >> 16) % 5, kJobs - done);
+        const std::size_t taken = ring->Take(std::span(entries).first(wanted));
+        for (std::size_t i = 0; i < taken; ++i) {
+          Job& job = jobs[worker * kJobs + done + i];
+          job.written = worker * kJobs + done + i + 1;
+          entries[i].Fill(Nop{}, reinterpret_cast<std::uintptr_t>(&job));
+        }
+        ring->Publish(std::span(entries).first(taken));
+        done += taken;
+        if ((random >> 20) % 7 == 0) (void)ring->Take();  // given up
+        if (taken < wanted || (random >> 24) % 3 == 0) {
+          EXPECT_TRUE(ring->Submit());
+        }
+        if (taken == 0) std::this_thread::yield();
+        if (ring->cq_has_overflow()) overflown = true;
+      }
+      EXPECT_TRUE(ring->Submit());
+    });
+  }
+  for (unsigned reaper = 0; reaper < kReapers; ++reaper) {
+    threads.emplace_back([&, reaper] {
+      std::array<SharedCompletion, 7> completions;
+      while (reaped < jobs.size()) {
+        const std::size_t count =
+            ring->Reap(std::span(completions).first(1 + reaper * 6));
+        for (std::size_t i = 0; i < count; ++i) {
+          auto& job = *reinterpret_cast<Job*>(completions[i].user_data);
+          EXPECT_EQ(completions[i].result, 0);
+          EXPECT_EQ(job.read, 0u);
+          job.read = job.written;
+        }
+        reaped += count;
+        if (count == 0) {
+          const __kernel_timespec moment = {.tv_sec = 0, .tv_nsec = 1000000};
+          (void)ring->WaitTimeout(1, moment);
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(reaped, jobs.size());
+  for (std::size_t i = 0; i < jobs.size(); ++i) ASSERT_EQ(jobs[i].read, i + 1);
+  EXPECT_FALSE(overflown);
+  EXPECT_TRUE(ring->Submit());
+  EXPECT_EQ(ring->in_flight(), 0u);
+  EXPECT_EQ(ring->ready(), 0u);
+  if (options.setup_flags == 0) {
+    EXPECT_EQ(ring->prepared(), 0u);
+    EXPECT_EQ(ring->available(), ring->ring().get()->sq.ring_entries);
+    // Each entry once, still.
+    std::vector<SharedRing::Entry> entries(ring->ring().get()->sq.ring_entries);
+    EXPECT_EQ(ring->Take(entries), entries.size());
+    std::set<io_uring_sqe*> different;
+    for (const auto& entry : entries) different.insert(entry.sqe());
+    EXPECT_EQ(different.size(), entries.size());
+  }
+}
+
+// G13, P4, P5, P7, P8, P9, P14
+TEST(RawSharedRing, Stress) { Stress({.entries = 8}); }
+
+// Everything waits for room in the completion queue.
+TEST(RawSharedRing, StressOfATightRing) {
+  Stress({.entries = 2, .completion_entries = 2});
+}
+
+TEST(RawSharedRing, StressOfAPolledRing) {
+  Stress({.entries = 8,
+          .sq_thread_idle_ms = 1,
+          .setup_flags = IORING_SETUP_SQPOLL});
+}
+
 // The queues on memory that no kernel knows, whose counters start anywhere.
 struct FakeKernel {
   explicit FakeKernel(unsigned start) {

@@ -294,8 +294,7 @@ struct Polling : rl::test_suite<Polling, 2> {
 // overwrites what it was given back; two threads reap.
 template <unsigned kEntries, unsigned kReapers, std::size_t kPortion>
 struct Reaping
-    : rl::test_suite<Reaping<kEntries, kReapers, kPortion>,
-                     kReapers + 1> {
+    : rl::test_suite<Reaping<kEntries, kReapers, kPortion>, kReapers + 1> {
   using Memory = CheckedMemory;
   static constexpr unsigned kStart = ~0u;
 
@@ -324,8 +323,7 @@ struct Reaping
       for (std::size_t j = 0; j < count; ++j) {
         RL_ASSERT(reaped[j].user_data >= 1 && reaped[j].user_data <= posted);
         RL_ASSERT(reaped[j].result == reaped[j].user_data);
-        RL_ASSERT(j == 0 ||
-                  reaped[j].user_data == reaped[j - 1].user_data + 1);
+        RL_ASSERT(j == 0 || reaped[j].user_data == reaped[j - 1].user_data + 1);
         RL_ASSERT(!seen[reaped[j].user_data]);
         seen[reaped[j].user_data] = true;
         ++total;
@@ -336,8 +334,7 @@ struct Reaping
   void Complete() {
     unsigned position = kStart;
     for (int attempt = 0; attempt < 4 && posted < 3; ++attempt) {
-      const unsigned used =
-          position - head.load(rl::mo_acquire, RL_INFO);
+      const unsigned used = position - head.load(rl::mo_acquire, RL_INFO);
       RL_ASSERT(used <= kEntries);
       if (used == kEntries) continue;
       auto& entry = entries[position & (kEntries - 1)];
@@ -410,7 +407,10 @@ int main(int argc, char** argv) {
     for (const auto& s : kScenarios) {
       auto t = std::chrono::steady_clock::now();
       const Outcome o = s.search(s.switches + d);
-      printf(" %s %s %llu (%.1fs)", s.name, o.passed ? "ok" : "FOUND", (unsigned long long)o.tried, std::chrono::duration<double>(std::chrono::steady_clock::now()-t).count());
+      printf(" %s %s %llu (%.1fs)", s.name, o.passed ? "ok" : "FOUND",
+             (unsigned long long)o.tried,
+             std::chrono::duration<double>(std::chrono::steady_clock::now() - t)
+                 .count());
       if (at == 0 && !o.passed) printf("%s", o.report.c_str());
       fflush(stdout);
       if (at != 0 && !o.passed) break;
