@@ -69,11 +69,9 @@ class Shared {
 
   // All that was published comes back, and all entries are free.
   void Finish() {
+    prepared_ += static_cast<std::uint32_t>(held_.size());
     held_.clear();
-    for (int i = 0; i < kPatience && prepared_ > 0; ++i) {
-      prepared_ = ring_->prepared();
-      Submit();
-    }
+    for (int i = 0; i < kPatience && prepared_ > 0; ++i) Submit();
     for (int i = 0; i < kPatience && !expected_.empty(); ++i) {
       (void)ring_->Wait(1);
       Reap(20);
@@ -125,7 +123,7 @@ class Shared {
     for (const auto& entry : batch) ESCROW_REQUIRE(!entry);
     held_.erase(held_.begin() + static_cast<std::ptrdiff_t>(begin),
                 held_.begin() + static_cast<std::ptrdiff_t>(begin + count));
-    prepared_ += count;
+    prepared_ += static_cast<std::uint32_t>(count);
   }
 
   void GiveUp(std::size_t which) {
@@ -165,7 +163,7 @@ class Shared {
   std::vector<raw::SharedRing::Entry> held_;
   std::set<std::uint64_t> expected_;
   std::uint64_t next_ = 1;
-  std::size_t prepared_ = 0;
+  std::uint32_t prepared_ = 0;
 };
 
 }  // namespace
