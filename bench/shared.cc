@@ -97,7 +97,7 @@ class Shared {
   }
 
   void Submit(unsigned batch) {
-    std::array<raw::SharedRing::Entry, kMostBatch> entries;
+    thread_local std::array<raw::SharedRing::Entry, kMostBatch> entries;
     const auto all = std::span(entries).first(batch);
     for (std::size_t taken = 0; taken < batch;) {
       taken += ring_->Take(all.subspan(taken));

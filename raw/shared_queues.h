@@ -37,6 +37,7 @@ enum class OrderedAt {
   kPublish,
   kCollect,
   kTail,
+  kEnter,
   kAsk,
   kBegin,
   kLeave,
@@ -51,9 +52,9 @@ enum class OrderedAt {
 // A completion, copied out of the queue: io_uring_cqe without its second half,
 // which shared rings do not have.
 struct SharedCompletion {
-  std::uint64_t user_data = 0;
-  std::int32_t result = 0;
-  std::uint32_t flags = 0;
+  std::uint64_t user_data;
+  std::int32_t result;
+  std::uint32_t flags;
 
   // Whether the request goes on, and has more completions.
   bool more() const noexcept { return (flags & IORING_CQE_F_MORE) != 0; }
@@ -250,25 +251,33 @@ class SubmissionQueue {
   // time is in there; the others return false at once, and it calls once more
   // for them.
   //
-  // One word decides. Asking is a read-modify-write with release: either it
-  // finds kIdle, or the thread that is in there finds it, at the latest when
-  // leaving fails, and acquires what was published before. (A look at the word
-  // before asking could be older than that thread's last one.) Leaving with
-  // release hands `collected_` on.
+  // One word decides. Who finds it idle enters, and acquires what the last one
+  // to leave released, `collected_`. Others ask, in a read-modify-write with
+  // release: either it finds that one gone, or that one finds it, at the latest
+  // when leaving fails, and acquires what was published before. (A look at the
+  // word instead could be older than that one's last.)
   template <typename Enter>
   bool Submit(const Enter& enter) noexcept {
-    if (Memory::Exchange(state_, kAsked, std::memory_order_release, kAsk) !=
-        kIdle) {
-      return false;
-    }
-    std::uint32_t expected;
-    do {
+    std::uint32_t expected = kIdle;
+    if (!Memory::CompareExchange(state_, expected, kBusy,
+                                 std::memory_order_acquire,
+                                 std::memory_order_relaxed, kEnter)) {
+      if (Memory::Exchange(state_, kAsked, std::memory_order_release, kAsk) !=
+          kIdle) {
+        return false;
+      }
       (void)Memory::Exchange(state_, kBusy, std::memory_order_acquire, kBegin);
+    }
+    for (;;) {
       enter(Collect());
       expected = kBusy;
-    } while (!Memory::CompareExchange(state_, expected, kIdle,
-                                      std::memory_order_release,
-                                      std::memory_order_relaxed, kLeave));
+      if (Memory::CompareExchange(state_, expected, kIdle,
+                                  std::memory_order_release,
+                                  std::memory_order_relaxed, kLeave)) {
+        break;
+      }
+      (void)Memory::Exchange(state_, kBusy, std::memory_order_acquire, kBegin);
+    }
     return true;
   }
 

@@ -420,14 +420,15 @@ struct Scenario {
   unsigned switches;
 };
 
+// The shortest first.
 constexpr Scenario kScenarios[] = {
+    {"ReapingOne", Search<ReapingOne>, 3},
+    {"Polling", Search<Polling>, 3},
+    {"Helping", Search<Helping>, 2},
+    {"ReapingTwo", Search<ReapingTwo>, 2},
+    {"Batch", Search<Batch>, 3},
     {"Recycling", Search<Recycling>, 2},
     {"Contention", Search<Contention>, 1},
-    {"Batch", Search<Batch>, 3},
-    {"Polling", Search<Polling>, 3},
-    {"ReapingOne", Search<ReapingOne>, 3},
-    {"ReapingTwo", Search<ReapingTwo>, 2},
-    {"Helping", Search<Helping>, 2},
 };
 
 class InAllOrders : public ::testing::TestWithParam<Scenario> {};
@@ -468,8 +469,8 @@ TEST_P(Relaxed, IsFound) {
 
 INSTANTIATE_TEST_SUITE_P(SharedQueues, Relaxed,
                          ::testing::Values(kTakeCounter, kTakeHead, kTakeClaim,
-                                           kPublish, kCollect, kTail, kAsk,
-                                           kBegin, kLeave, kWakeup,
+                                           kPublish, kCollect, kTail, kEnter,
+                                           kAsk, kBegin, kLeave, kWakeup,
                                            kReapCounter, kReapTail, kReapClaim,
                                            kGiveBackCounter, kGiveBackHead));
 
