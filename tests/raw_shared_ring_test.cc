@@ -125,7 +125,7 @@ TEST(RawSharedRing, CountersOfARoundTrip) {
   EXPECT_EQ(*ring->Wait(1), 0u);
   EXPECT_EQ(ring->ready(), 1u);
   EXPECT_EQ(ring->in_flight(), 1u);
-  EXPECT_EQ(Take(*ring), (std::vector<SharedCompletion>{{.user_data = 5}}));
+  EXPECT_EQ(Take(*ring), (std::vector<SharedCompletion>{{5, 0, 0}}));
   EXPECT_EQ(ring->ready(), 0u);
   EXPECT_EQ(ring->in_flight(), 0u);
   EXPECT_EQ(*ring->Submit(), 0u);
@@ -448,9 +448,8 @@ TEST(RawSharedRing, InvalidEntryIsNotInTheWay) {
   EXPECT_EQ(*ring->Submit(), 2u);
   const auto completions = Take(*ring);
   ASSERT_EQ(completions.size(), 2u);
-  EXPECT_EQ(completions[0],
-            (SharedCompletion{.user_data = 1, .result = -EINVAL}));
-  EXPECT_EQ(completions[1], (SharedCompletion{.user_data = 2}));
+  EXPECT_EQ(completions[0], (SharedCompletion{1, -EINVAL, 0}));
+  EXPECT_EQ(completions[1], (SharedCompletion{2, 0, 0}));
 }
 
 // G9: the operations of that list, as any.
