@@ -37,8 +37,9 @@ using Nanoseconds = std::chrono::duration<double, std::nano>;
 constexpr unsigned kEntries = 256;
 constexpr unsigned kMostThreads = 4;
 constexpr unsigned kMostBatch = 32;
-// Of all threads in a run.
-constexpr unsigned kOperations = 8192;
+// Of all threads in a run, for each of a batch. So many that all threads are at
+// it for most of the run.
+constexpr unsigned kBatches = 1 << 14;
 
 enum Implementation { kMutexes, kShared, kOwn, kOwnWithMessages, kCount };
 
@@ -200,7 +201,7 @@ class Bench {
     barrier_.arrive_and_wait();
     barrier_.arrive_and_wait();
     const Nanoseconds time = Clock::now() - start;
-    return time.count() / kOperations;
+    return time.count() / (kBatches * batch_);
   }
 
  private:
@@ -246,7 +247,7 @@ class Bench {
     }
   }
 
-  unsigned rounds() const { return kOperations / threads_ / batch_; }
+  unsigned rounds() const { return kBatches / threads_; }
 
   const unsigned threads_;
   const unsigned batch_;
