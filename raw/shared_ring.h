@@ -35,8 +35,8 @@
 // Think of a ring for each thread first, with messages between them
 // (raw::MsgRing) where work has to move. Nothing is contended then, the kernel
 // can do with IORING_SETUP_SINGLE_ISSUER and DEFER_TASKRUN, and each thread's
-// submits do its own work. Submitting one at a time, that took 0.8 of the time
-// that this takes at best; but a message costs more than it, so move much with
+// submits do its own work. Submitting one at a time, that takes 0.7 to 0.8 of
+// the time; but a message costs more than a request here, so move much with
 // each. This is for programs whose threads cannot have rings, or whose work is
 // no thread's in particular. It is not there for speed either: where threads
 // seldom meet, a ring between two mutexes takes a tenth less. But here nobody
