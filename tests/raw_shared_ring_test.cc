@@ -22,8 +22,6 @@
 #include <utility>
 #include <vector>
 
-#include "escrow/raw/buffer_table.h"
-#include "escrow/raw/file_table.h"
 #include "escrow/raw/ops.h"
 #include "escrow/raw/shared_queues.h"
 #include "escrow/raw/shared_ring.h"
@@ -388,7 +386,8 @@ TEST(RawSharedRing, WakesThePollingThread) {
     while (!ring->sq_needs_wakeup()) std::this_thread::yield();
     ASSERT_TRUE(ring->TryPush(Nop{}, i));
     EXPECT_EQ(*ring->Submit(), 1u);
-    ASSERT_TRUE(ring->Wait(1));
+    const __kernel_timespec enough = {.tv_sec = 10, .tv_nsec = 0};
+    ASSERT_TRUE(ring->WaitTimeout(1, enough));
     EXPECT_EQ(UserData(Take(*ring)), (std::vector<std::uint64_t>{i}));
   }
   EXPECT_EQ(*ring->Submit(), 0u);
