@@ -153,7 +153,7 @@ def debian_dependencies():
     )
 
 def debian_test_dependencies():
-    """What only escrow's own tests and benchmarks need: @googletest and @google_benchmark."""
+    """What only escrow's own tests and benchmarks need: @googletest, @google_benchmark and @relacy."""
     _system_files(
         name = "googletest",
         build_file = Label("//bazel:googletest.BUILD"),
@@ -168,4 +168,10 @@ def debian_test_dependencies():
         build_file = Label("//bazel:google_benchmark.BUILD"),
         package = "benchmark",
         suite = "testing",  # Debian 12 has only a shared library, built without NDEBUG
+    )
+    _system_files(
+        name = "relacy",
+        build_file = Label("//bazel:relacy.BUILD"),
+        links = {"relacy": "/usr/include/relacy"},
+        package = "relacy-dev",
     )

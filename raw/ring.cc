@@ -56,6 +56,20 @@ std::expected<Ring, std::error_code> Ring::Create(const RingOptions& options) {
   return Ring(ring);
 }
 
+std::expected<Ring, std::error_code> Ring::CreateIndexed(
+    const RingOptions& options) {
+  io_uring_params params = ParamsOf(options);
+  const MappingLock lock;
+  const int fd = io_uring_setup(options.entries, &params);
+  if (fd < 0) return std::unexpected(std::error_code(-fd, SetupCategory()));
+  io_uring ring;
+  if (const int result = io_uring_queue_mmap(fd, &params, &ring); result < 0) {
+    ::close(fd);
+    return std::unexpected(std::error_code(-result, SetupCategory()));
+  }
+  return Ring(ring);
+}
+
 std::expected<std::size_t, std::error_code> Ring::MemorySize(
     const RingOptions& options) {
   io_uring_params params = ParamsOf(options);

@@ -36,6 +36,8 @@
 
 namespace escrow::raw {
 
+class SharedRing;
+
 // For io_uring_setup(2). The default is a plain ring, as the kernel has it. A
 // flag that the running kernel does not know, or not in this combination, makes
 // Ring::Create() return its error, EINVAL.
@@ -651,6 +653,13 @@ class Ring {
   const io_uring* get() const noexcept { return &ring_; }
 
  private:
+  friend class SharedRing;
+
+  // Create() with an array of indices between queue and entries, which liburing
+  // leaves out where it can.
+  static std::expected<Ring, std::error_code> CreateIndexed(
+      const RingOptions& options);
+
   // queue_exit() knows -1 as "the descriptor is closed, the memory is mapped".
   static constexpr int kMovedFrom = -2;
 

@@ -263,7 +263,8 @@ TEST_F(SetupTest, InstallsEverythingOnABareMachine) {
   const std::string everything =
       "bazel-bootstrap g++ libboost-dev googletest ca-certificates "
       "debian-archive-keyring xz-utils clang-19 libclang-rt-19-dev llvm-19 "
-      "valgrind git clang-format clang-tidy-19 python3";
+      "valgrind apache2-utils relacy-dev git clang-format clang-tidy-19 "
+      "python3";
   Write("missing", everything);
   const Outcome outcome = Run();
   EXPECT_EQ(outcome.status, 0) << outcome.All();
