@@ -79,6 +79,7 @@ class Call {
     // A handler of fork(3) may use rings.
     if (!forking) lock_.lock();
     Kernel::Get().WatchThread();
+    Kernel::Get().background().CallMade();
   }
 
  private:
@@ -121,6 +122,7 @@ int ChooseSizes(unsigned entries, io_uring_params& params) noexcept {
 // A child process has none of the rings, nor what is in flight on them: what
 // is shared with its parent must stay as it is.
 Kernel::Kernel() {
+  MakeThreads();
   (void)::pthread_key_create(&end_of_thread_,
                              [](void* value) { Get().OnEndOfThread(value); });
   HandleForks();
@@ -152,12 +154,23 @@ void Kernel::UseMemory() noexcept {
 void Kernel::Forget() noexcept {
   const Inside inside;
   poller_.Renew();
+  // Their threads are the parent's.
+  KeepForever(std::move(background_));
+  KeepForever(std::move(workers_));
+  KeepForever(std::move(endless_workers_));
+  MakeThreads();
   KeepForever(std::exchange(rings_, {}));
   KeepForever(std::exchange(closed_, {}));
   KeepForever(std::exchange(registered_, {}));
   left_.reset();
   lost_.clear();
   options_.choices.KeepIn({});
+}
+
+void Kernel::MakeThreads() {
+  background_ = std::make_unique<Background>(*this);
+  workers_ = std::make_unique<Workers>(*this);
+  endless_workers_ = std::make_unique<Workers>(*this);
 }
 
 Kernel& Kernel::Get() noexcept {
@@ -275,6 +288,40 @@ void Kernel::ProgressClosed() {
       closed_.erase(closed_.begin() + static_cast<std::ptrdiff_t>(i));
     }
   }
+}
+
+std::optional<std::int64_t> Kernel::ProgressUnattended() {
+  std::optional<std::int64_t> next;
+  const auto add = [&next](std::int64_t time) {
+    if (!next.has_value() || time < *next) next = time;
+  };
+  ProgressClosed();
+  if (!closed_.empty()) poller_.TakeEvents();
+  // By index: none is added meanwhile.
+  for (std::size_t i = rings_.size(); i-- > 0;) {
+    const std::shared_ptr<Ring> ring = rings_[i];
+    if (ring->attended() || ring->disabled()) continue;
+    if (ring->deferred()) {
+      if (!ring->MayTell()) continue;
+      poller_.TakeEvents();
+      if (ring->CanProgress()) {
+        ring->Tell();
+        continue;
+      }
+    } else if (ring->busy()) {
+      ring->Progress();
+      if (ring->CanProgress()) add(0);
+    }
+    if (const auto time = ring->NextTime()) {
+      add(std::max<std::int64_t>(0, *time - ring->Now()));
+    }
+  }
+  return next;
+}
+
+void Kernel::Worked(Request& request) {
+  request.ring().Worked(request);
+  ProgressClosed();
 }
 
 // Threads.
@@ -464,6 +511,11 @@ int SysSetup(unsigned entries, io_uring_params* params) noexcept {
     return kernel.Unsupported("setup flags", asked.flags & ~kKnownFlags);
   }
   if (!Consistent(asked.flags)) return -EINVAL;
+  constexpr std::uint32_t kNotWithThreads =
+      IORING_SETUP_SQPOLL | IORING_SETUP_REGISTERED_FD_ONLY;
+  if (kernel.options().threads && (asked.flags & kNotWithThreads) != 0) {
+    return kernel.Unsupported("setup flags", asked.flags & kNotWithThreads);
+  }
   if (const int error = ChooseSizes(entries, asked)) return error;
   if ((asked.flags & IORING_SETUP_ATTACH_WQ) != 0 &&
       kernel.Find(static_cast<int>(asked.wq_fd)) == nullptr) {
@@ -478,6 +530,7 @@ int SysSetup(unsigned entries, io_uring_params* params) noexcept {
     return -EFAULT;
   }
   kernel.Add(ring);
+  if (kernel.options().threads) kernel.background().Begin();
   if ((asked.flags & IORING_SETUP_REGISTERED_FD_ONLY) != 0) {
     return kernel.RegisterRing(ring);
   }
@@ -503,7 +556,13 @@ int SysEnter(unsigned fd, unsigned to_submit, unsigned min_complete,
     return File::Borrow(static_cast<int>(fd)).IsOpen() ? -EOPNOTSUPP : -EBADF;
   }
   kernel.ProgressClosed();
-  return ring->Enter(to_submit, min_complete, flags, arg, size);
+  const int result = ring->Enter(to_submit, min_complete, flags, arg, size);
+  if (!kernel.poller().polled()) kernel.background().PollEnded();
+  // What can go on at once does so when nobody is in a call.
+  if (kernel.options().threads && !ring->attended() && ring->CanProgress()) {
+    kernel.background().Wake();
+  }
+  return result;
 }
 
 int SysRegister(unsigned fd, unsigned opcode, void* arg,

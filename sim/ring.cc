@@ -208,6 +208,7 @@ int Ring::Open(io_uring_params& params) {
   if (has(IORING_SETUP_SQPOLL)) SetFlag(IORING_SQ_NEED_WAKEUP, true);
   Describe(params);
   params.features = kFeatures;
+  if (kernel_.options().threads) params.features &= ~IORING_FEAT_REG_REG_RING;
   if (has(IORING_SETUP_REGISTERED_FD_ONLY)) {
     memory_ = File::Duplicate(fd_);
     RealCall(SYS_close, std::exchange(fd_, -1));
@@ -442,7 +443,7 @@ Given* Ring::Give(const Request& request, std::int32_t result) {
   const bool opens = opcode == IORING_OP_OPENAT ||
                      opcode == IORING_OP_OPENAT2 ||
                      opcode == IORING_OP_ACCEPT || opcode == IORING_OP_SOCKET;
-  if (result < 0 || request.op == nullptr ||
+  if (result < 0 || request.op == nullptr || kernel_.options().threads ||
       !(opens ? sqe.file_index == 0 : opcode == IORING_OP_FIXED_FD_INSTALL)) {
     return nullptr;
   }
@@ -493,13 +494,18 @@ bool Ring::PostIfRoom(std::uint64_t user_data, std::int32_t result,
 void Ring::Posted() {
   ++posted_;
   for (Request* const request : requests_) request->ready |= request->counts;
-  if (eventfd_.valid() && (in_worker_ || !eventfd_async_) &&
-      (LoadWord(kCqFlags) & IORING_CQ_EVENTFD_DISABLED) == 0) {
-    const std::uint64_t one = 1;
-    (void)!::write(eventfd_.fd(), &one, sizeof(one));
-  }
+  if (in_worker_ || !eventfd_async_) SignalEventfd();
   kernel_.Posted(*this);
   WakeWaiter();
+}
+
+void Ring::SignalEventfd() noexcept {
+  if (!eventfd_.valid() ||
+      (LoadWord(kCqFlags) & IORING_CQ_EVENTFD_DISABLED) != 0) {
+    return;
+  }
+  const std::uint64_t one = 1;
+  (void)!::write(eventfd_.fd(), &one, sizeof(one));
 }
 
 bool Ring::PostForeign(std::uint64_t user_data, std::int32_t result,
@@ -724,7 +730,8 @@ void Ring::Issue(Request& request) {
       request.type.immediate
           ? 0
           : choices().Choose(ChoicePoint::kIssueLate, async ? 2 : 3);
-  if (late == 0 && !async) {
+  // A worker has it at once, where there are any.
+  if (late == 0 && (!async || request.has_workers())) {
     Try(request);
     return;
   }
@@ -759,7 +766,8 @@ void Ring::Try(Request& request) {
   if (request.orphaned && request.cancelled == 0) {
     request.cancelled = -ECANCELED;
   }
-  if (request.cancelled != 0) {
+  // What a worker has done is done.
+  if (request.cancelled != 0 && !request.worked) {
     Fail(request, request.cancelled);
     return;
   }
@@ -779,6 +787,15 @@ void Ring::Try(Request& request) {
   if (attempt.done) Complete(request, attempt.result, attempt.flags);
   in_worker_ = false;
   if (attempt.done) return;
+  request.worked = false;
+  if (attempt.works) {
+    request.stage = Request::Stage::kRunning;
+    request.working = true;
+    request.StopWaiting();
+    request.Keep();
+    kernel_.workers(request.endless).Start(request);
+    return;
+  }
   if (request.interrupted) {
     Fail(request, running && WaitsInWorker(request) ? -EINTR : -ECANCELED);
     return;
@@ -792,6 +809,21 @@ void Ring::Arm(Request& request) {
   if (!request.waits_for_file()) return;
   request.Keep();
   request.Watch(kernel_.poller().fd());
+}
+
+void Ring::Worked(Request& request) {
+  request.working = false;
+  request.worked = true;
+  if (deferred() && !closed_) {
+    request.Retry();
+  } else {
+    Try(request);
+  }
+}
+
+void Ring::Tell() noexcept {
+  told_ = true;
+  SignalEventfd();
 }
 
 int Ring::Cancel(Request& request, bool certain) {
@@ -819,14 +851,23 @@ int Ring::Cancel(Request& request, bool certain) {
 
 // Progress.
 
-bool Ring::CanProgress(Request& request, std::int64_t now) const noexcept {
+bool Ring::CanProgress(const Request& request, std::int64_t now) noexcept {
+  if (request.working) return false;
   if (request.ready) return true;
   return request.wait_time().has_value() && *request.wait_time() <= now;
+}
+
+bool Ring::CanProgress() const noexcept {
+  const std::int64_t now = Now();
+  return std::any_of(
+      requests_.begin(), requests_.end(),
+      [now](const Request* request) { return CanProgress(*request, now); });
 }
 
 std::optional<std::int64_t> Ring::NextTime() const noexcept {
   std::optional<std::int64_t> next;
   for (const Request* const request : requests_) {
+    if (request->working) continue;
     const auto time = request->wait_time();
     if (time.has_value() && (!next.has_value() || *time < *next)) next = time;
   }
@@ -877,6 +918,14 @@ void Ring::Progress() {
 
 void Ring::WakeWaiter() noexcept {
   if (waiting_ > 0) kernel_.poller().Wake();
+}
+
+void Ring::WakeWhoeverProgresses() noexcept {
+  if (attended()) {
+    kernel_.poller().Wake();
+  } else {
+    kernel_.background().Wake();
+  }
 }
 
 int Ring::WaitForCompletions(unsigned count, Wait& wait) {
@@ -956,6 +1005,7 @@ int Ring::Enter(unsigned to_submit, unsigned min_complete, unsigned flags,
                 const void* argument, std::size_t size) {
   if (disabled_) return -EBADFD;
   CheckEntries();
+  told_ = false;
   // Unless it is deferred, what has happened was taken in when it did.
   if (busy() && !has(IORING_SETUP_DEFER_TASKRUN)) Progress();
   const bool events = (flags & IORING_ENTER_GETEVENTS) != 0;
@@ -1051,6 +1101,7 @@ void Ring::EndThread(long thread) noexcept {
     // Time goes on without it.
     if (request->thread == thread && !request->type.immediate) {
       request->orphaned = true;
+      if (kernel_.options().threads) request->Retry();
     }
   }
 }
@@ -1062,6 +1113,7 @@ std::uint32_t Ring::Events() noexcept {
 }
 
 void Ring::CheckLeft() {
+  if (kernel_.options().threads) return;
   const auto check = [this](const Request* each) {
     for (; each != nullptr; each = each->next_link) {
       if (Uses(each->owner)) kernel_.Left(each->owner);

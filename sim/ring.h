@@ -113,6 +113,25 @@ class Ring {
   // Moves everything on that can be moved on without waiting. Of a closed ring:
   // some of it.
   void Progress();
+  // Whether there is anything that can be, and when, on its clock, there will
+  // be if nothing happens before.
+  bool CanProgress() const noexcept;
+  std::optional<std::int64_t> NextTime() const noexcept;
+  // Whether a thread that is in a call does that.
+  bool attended() const noexcept { return waiting_ > 0; }
+
+  // Where there are threads (Options::threads).
+
+  // Op::Work() was called for one of its requests.
+  void Worked(Request& request);
+  // With IORING_SETUP_DEFER_TASKRUN only its own thread moves anything on,
+  // which is told by the eventfd that there is something; once for each call of
+  // its.
+  bool deferred() const noexcept { return has(IORING_SETUP_DEFER_TASKRUN); }
+  bool MayTell() const noexcept {
+    return deferred() && eventfd_.valid() && !told_;
+  }
+  void Tell() noexcept;
 
  private:
   friend class Request;
@@ -196,10 +215,12 @@ class Ring {
   std::uint32_t Available() noexcept;
 
   // Progress.
-  bool CanProgress(Request& request, std::int64_t now) const noexcept;
-  std::optional<std::int64_t> NextTime() const noexcept;
+  static bool CanProgress(const Request& request, std::int64_t now) noexcept;
   int WaitForCompletions(unsigned count, Wait& wait);
   void WakeWaiter() noexcept;
+  // That one, or the thread in the background.
+  void WakeWhoeverProgresses() noexcept;
+  void SignalEventfd() noexcept;
 
   int CheckIssuer() const noexcept;
   int RegisterEventfd(const void* argument, unsigned count, bool async);
@@ -253,6 +274,7 @@ class Ring {
   bool reading_late_ = false;  // the SQPOLL thread
   File eventfd_;
   bool eventfd_async_ = false;
+  bool told_ = false;  // by Tell()
   unsigned waiting_ = 0;
   std::uint16_t personality_ = 0;
   std::uint32_t workers_[2] = {8, 64};  // bounded and unbounded
