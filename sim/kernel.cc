@@ -35,6 +35,9 @@ constexpr std::uint32_t kMaxEntries = 32768;
 constexpr std::uint32_t kMaxCompletionEntries = 2 * kMaxEntries;
 constexpr std::int64_t kNanoseconds = 1'000'000'000;
 
+// How often a ring is looked for that is known by a duplicate, ns.
+constexpr std::int64_t kLooksAgain = 10'000'000;
+
 constexpr std::uint32_t kKnownFlags =
     IORING_SETUP_SQPOLL | IORING_SETUP_SQ_AFF | IORING_SETUP_CQSIZE |
     IORING_SETUP_CLAMP | IORING_SETUP_ATTACH_WQ | IORING_SETUP_R_DISABLED |
@@ -300,6 +303,8 @@ std::optional<std::int64_t> Kernel::ProgressUnattended() {
   // By index: none is added meanwhile.
   for (std::size_t i = rings_.size(); i-- > 0;) {
     const std::shared_ptr<Ring> ring = rings_[i];
+    // Nothing tells that a duplicate is closed, which may be its end.
+    if (ring->renumbered()) add(kLooksAgain);
     if (ring->attended() || ring->disabled()) continue;
     if (ring->deferred()) {
       if (!ring->MayTell()) continue;

@@ -101,7 +101,8 @@ bool Request::has_workers() const noexcept {
 
 void Request::WaitUntil(std::int64_t time) noexcept {
   time_ = time;
-  ring_.kernel().background().WaitNoLongerThan(time - ring_.Now());
+  if (has_workers())
+    ring_.kernel().background().WaitNoLongerThan(time - ring_.Now());
 }
 
 void Request::WaitFor(int fd, std::uint32_t events) noexcept {
