@@ -21,11 +21,13 @@
 // where liburing has none. Both kinds may be in one process.
 //
 // What differs:
-//   - Refused with EINVAL: IORING_SETUP_SQPOLL, IORING_SETUP_IOPOLL,
-//     IORING_SETUP_REGISTERED_FD_ONLY; io_uring_register(2) with
-//     IORING_REGISTER_RING_FDS, of NAPI and of zero-copy receive; operations
-//     RECV_ZC and URING_CMD but for sockets' options and BLKDISCARD. A probe of
-//     the ring (IORING_REGISTER_PROBE) says which operations there are.
+//   - Refused with EINVAL: IORING_SETUP_IOPOLL, _REGISTERED_FD_ONLY, and flags
+//     that are newer; io_uring_register(2) of descriptors of rings, NAPI, and
+//     zero-copy receive; the operations RECV_ZC, and URING_CMD but for what
+//     sockets and BLKDISCARD are asked by it. A probe of the ring
+//     (IORING_REGISTER_PROBE) says which operations there are.
+//   - The thread of IORING_SETUP_SQPOLL sleeps whenever it can: entries are
+//     taken when it is woken, as IORING_SQ_NEED_WAKEUP says it has to be.
 //   - poll(2), select(2) and epoll of a ring's descriptor: it is always ready.
 //     IORING_OP_POLL_ADD of one on an emulated ring, and registered eventfds,
 //     are as the kernel has them.

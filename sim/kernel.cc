@@ -516,10 +516,9 @@ int SysSetup(unsigned entries, io_uring_params* params) noexcept {
     return kernel.Unsupported("setup flags", asked.flags & ~kKnownFlags);
   }
   if (!Consistent(asked.flags)) return -EINVAL;
-  constexpr std::uint32_t kNotWithThreads =
-      IORING_SETUP_SQPOLL | IORING_SETUP_REGISTERED_FD_ONLY;
-  if (kernel.options().threads && (asked.flags & kNotWithThreads) != 0) {
-    return kernel.Unsupported("setup flags", asked.flags & kNotWithThreads);
+  constexpr std::uint32_t kByIndex = IORING_SETUP_REGISTERED_FD_ONLY;
+  if (kernel.options().threads && (asked.flags & kByIndex) != 0) {
+    return kernel.Unsupported("setup flags", kByIndex);
   }
   if (const int error = ChooseSizes(entries, asked)) return error;
   if ((asked.flags & IORING_SETUP_ATTACH_WQ) != 0 &&

@@ -57,8 +57,7 @@ struct Options {
   Checks checks = {};
   // What may block is left to threads, and another one has things go on while
   // nobody is in a call: for real work, with benign choices and the real clock.
-  // What cannot be had so, or not by one process next to a real kernel, is
-  // refused: IORING_SETUP_SQPOLL, and descriptors of rings by index.
+  // Descriptors of rings by index are refused: they are the real kernel's.
   bool threads = false;
 };
 

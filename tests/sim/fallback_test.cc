@@ -232,9 +232,16 @@ TEST_F(FallbackTest, BothKindsAreInOneProcess) {
 TEST_F(FallbackTest, WhatCannotBeHadIsRefused) {
   SetFallback(Fallback::kAlways);
   io_uring ring;
-  EXPECT_EQ(io_uring_queue_init(8, &ring, IORING_SETUP_SQPOLL), -EINVAL);
+  EXPECT_EQ(io_uring_queue_init(8, &ring, 1U << 31), -EINVAL);
   EXPECT_EQ(io_uring_queue_init(8, &ring, IORING_SETUP_IOPOLL), -EINVAL);
   EXPECT_EQ(io_uring_register_ring_fd(Emulated()), -EINVAL);
+}
+
+TEST_F(FallbackTest, TheThreadOfSqpollIsToBeWoken) {
+  io_uring* const ring = Emulated(IORING_SETUP_SQPOLL);
+  Entry(ring, 1);
+  EXPECT_EQ(io_uring_submit(ring), 1);
+  EXPECT_EQ(Next(ring).user_data, 1);
 }
 
 // Things go on.
