@@ -241,6 +241,7 @@ void Kernel::CloseNumber(const std::shared_ptr<Ring>& ring) {
     Close(ring);
   } else {
     ring->Renumber(other);
+    background_->WaitNoLongerThan(kLooksAgain);
   }
 }
 

@@ -1101,7 +1101,6 @@ void Ring::EndThread(long thread) noexcept {
     // Time goes on without it.
     if (request->thread == thread && !request->type.immediate) {
       request->orphaned = true;
-      if (kernel_.options().threads) request->Retry();
     }
   }
 }
