@@ -5,7 +5,7 @@ load("@rules_cc//cc:defs.bzl", "cc_library", "cc_test")
 # The simulator's allocations would be among those that these count.
 _COUNTS = ["*AllocatesNothing*", "*AllocateNothing*"]
 
-def safe_test(name, srcs, deps, size, tags = [], skipped = [], **kwargs):
+def safe_test(name, srcs, deps, size, tags = [], not_on_fallback = {}, error = "EPERM", **kwargs):
     """A cc_test, and a second one of the same objects, <name>_on_fallback, in which each ring is an emulated one.
 
     Args:
@@ -14,9 +14,13 @@ def safe_test(name, srcs, deps, size, tags = [], skipped = [], **kwargs):
       deps: as of cc_test.
       size: as of cc_test.
       tags: as of cc_test.
-      skipped: patterns of GoogleTest's, of what is not for the fallback.
+      not_on_fallback: patterns of GoogleTest's, of what is not for the second one, by the reason.
+      error: what the second one's calls of io_uring are answered with.
       **kwargs: passed to the first one.
     """
+    skipped = []
+    for patterns in not_on_fallback.values():
+        skipped += patterns
     cc_library(
         name = name + "_objects",
         testonly = True,
@@ -41,7 +45,7 @@ def safe_test(name, srcs, deps, size, tags = [], skipped = [], **kwargs):
         linkstatic = True,
         tags = tags,
         deps = [
-            ":forbidden",
+            ":forbidden_with_" + error,
             ":" + name + "_objects",
             "//sim:fallback",
         ],

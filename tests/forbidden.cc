@@ -1,5 +1,5 @@
-// Whatever this is linked with finds io_uring forbidden, as in a container, from
-// before main() on: with EPERM, or with ENOSYS where ESCROW_FORBIDDEN says so.
+// Whatever this is linked with finds io_uring forbidden, as in a container,
+// from before main() on: with the error that ESCROW_FORBIDDEN is.
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -10,21 +10,16 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <iterator>
 
 namespace {
 
 __attribute__((constructor(102))) void Forbid() {
-  const char* const asked = std::getenv("ESCROW_FORBIDDEN");
-  const unsigned error =
-      asked != nullptr && std::strcmp(asked, "ENOSYS") == 0 ? ENOSYS : EPERM;
   sock_filter code[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
       BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, SYS_io_uring_setup, 0, 2),
       BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, SYS_io_uring_register, 1, 0),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ESCROW_FORBIDDEN),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
   const sock_fprog program = {std::size(code), code};

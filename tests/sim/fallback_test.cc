@@ -30,6 +30,8 @@
 #include <thread>
 #include <vector>
 
+#include "escrow/raw/sanitizer.h"
+
 namespace escrow::sim {
 namespace {
 
@@ -120,8 +122,9 @@ void Forbid(unsigned error) {
   ASSERT_EQ(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
 }
 
-// In a process of its own.
+// In a process of its own; not where ThreadSanitizer forbids that one threads.
 void Apart(const std::function<void()>& run) {
+  if (raw::kThreadSanitizer) return;
   const ::pid_t child = ::fork();
   if (child == 0) {
     run();
