@@ -28,9 +28,10 @@
 //     (IORING_REGISTER_PROBE) says which operations there are.
 //   - The thread of IORING_SETUP_SQPOLL sleeps whenever it can: entries are
 //     taken when it is woken, as IORING_SQ_NEED_WAKEUP says it has to be.
-//   - poll(2), select(2) and epoll of a ring's descriptor: it is always ready.
-//     IORING_OP_POLL_ADD of one on an emulated ring, and registered eventfds,
-//     are as the kernel has them.
+//   - A ring's descriptor is a socket, for poll(2), select(2) and epoll. What a
+//     call has left in the queue makes it readable at most a millisecond later;
+//     after what was taken from there it is so until the next call, which
+//     io_uring_peek_cqe(3) makes when it finds nothing.
 //   - IORING_OP_MSG_RING reaches rings of the same kind only.
 //   - IORING_OP_FUTEX_WAIT looks once in a millisecond: a wake-up by futex(2)
 //   is

@@ -35,6 +35,10 @@ constexpr std::uint32_t kMaxEntries = 32768;
 constexpr std::uint32_t kMaxCompletionEntries = 2 * kMaxEntries;
 constexpr std::int64_t kNanoseconds = 1'000'000'000;
 
+// When a ring's descriptor is readable at the latest after a call that has left
+// something in the queue, ns.
+constexpr std::int64_t kShows = 1'000'000;
+
 // How often a ring is looked for that is known by a duplicate, ns.
 constexpr std::int64_t kLooksAgain = 10'000'000;
 
@@ -307,6 +311,8 @@ std::optional<std::int64_t> Kernel::ProgressUnattended() {
     // Nothing tells that a duplicate is closed, which may be its end.
     if (ring->renumbered()) add(kLooksAgain);
     if (ring->attended() || ring->disabled()) continue;
+    // What comes while a thread is in a call, that most likely takes itself.
+    ring->ShowReadable();
     if (ring->deferred()) {
       if (!ring->MayTell()) continue;
       poller_.TakeEvents();
@@ -316,6 +322,7 @@ std::optional<std::int64_t> Kernel::ProgressUnattended() {
       }
     } else if (ring->busy()) {
       ring->Progress();
+      ring->ShowReadable();
       if (ring->CanProgress()) add(0);
     }
     if (const auto time = ring->NextTime()) {
@@ -326,7 +333,9 @@ std::optional<std::int64_t> Kernel::ProgressUnattended() {
 }
 
 void Kernel::Worked(Request& request) {
-  request.ring().Worked(request);
+  Ring& ring = request.ring();
+  ring.Worked(request);
+  if (!ring.attended()) ring.ShowReadable();
   ProgressClosed();
 }
 
@@ -564,8 +573,12 @@ int SysEnter(unsigned fd, unsigned to_submit, unsigned min_complete,
   const int result = ring->Enter(to_submit, min_complete, flags, arg, size);
   if (!kernel.poller().polled()) kernel.background().PollEnded();
   // What can go on at once does so when nobody is in a call.
-  if (kernel.options().threads && !ring->attended() && ring->CanProgress()) {
-    kernel.background().Wake();
+  if (kernel.options().threads && !ring->attended()) {
+    if (ring->CanProgress()) {
+      kernel.background().Wake();
+    } else if (ring->IsUnshown()) {
+      kernel.background().WaitNoLongerThan(kShows);
+    }
   }
   return result;
 }

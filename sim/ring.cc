@@ -4,6 +4,7 @@
 #include <linux/time_types.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -128,6 +129,14 @@ int Ring::MakeMemory(int fd) {
       IORING_OFF_SQES + RoundUp(sq_entries_ * entry_bytes_, kPage);
   int made = ::memfd_create("[io_uring]", MFD_CLOEXEC);
   if (made < 0) return -errno;
+  if (kernel_.options().threads) {
+    memory_ = File::Adopt(made);
+    if (!memory_.valid() ||
+        ::ftruncate(memory_.fd(), static_cast<::off_t>(size)) != 0) {
+      return -errno;
+    }
+    return fd >= 0 ? 0 : MakeSocket();
+  }
   if (kernel_.first_ring() > 0) {
     const int low = std::exchange(
         made, static_cast<int>(RealCall(SYS_fcntl, made, F_DUPFD_CLOEXEC,
@@ -152,6 +161,18 @@ int Ring::MakeMemory(int fd) {
     fd_ = made;
   }
   memory_ = File::Borrow(fd_);
+  return 0;
+}
+
+int Ring::MakeSocket() {
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0,
+                   ends) != 0) {
+    return -errno;
+  }
+  fd_ = ends[0];
+  peer_ = File::Adopt(ends[1]);
+  file_ = FileIdentity::Of(fd_);
   return 0;
 }
 
@@ -375,6 +396,31 @@ std::byte* Ring::Entry(std::uint32_t index) noexcept {
   return Memory(static_cast<::off_t>(IORING_OFF_SQES)) + index * entry_bytes_;
 }
 
+void Ring::SetTaskrun() noexcept {
+  SetFlag(IORING_SQ_TASKRUN, busy() || readable_);
+}
+
+bool Ring::IsReadable() noexcept {
+  return told_ || Available() > 0 || !overflow_.empty();
+}
+
+void Ring::WriteToPeer() noexcept {
+  const char byte = 0;
+  (void)!::write(peer_.fd(), &byte, 1);
+}
+
+void Ring::ShowReadable() noexcept {
+  if (closed_ || !peer_.valid() || IsReadable() == readable_) return;
+  readable_ = !readable_;
+  SetTaskrun();
+  if (readable_) {
+    WriteToPeer();
+    return;
+  }
+  char bytes[64];
+  while (::read(fd_, bytes, sizeof(bytes)) > 0) continue;
+}
+
 void Ring::SetFlag(std::uint32_t flag, bool set) noexcept {
   if (closed_) return;
   const std::uint32_t flags = LoadWord(kSqFlags);
@@ -495,6 +541,9 @@ void Ring::Posted() {
   ++posted_;
   for (Request* const request : requests_) request->ready |= request->counts;
   if (in_worker_ || !eventfd_async_) SignalEventfd();
+  // Whoever waits for an edge has taken all that was there.
+  constexpr std::uint32_t kFirst = 3;
+  if (readable_ && Available() <= kFirst) WriteToPeer();
   kernel_.Posted(*this);
   WakeWaiter();
 }
@@ -510,7 +559,9 @@ void Ring::SignalEventfd() noexcept {
 
 bool Ring::PostForeign(std::uint64_t user_data, std::int32_t result,
                        std::uint32_t flags) {
-  return PostOrKeep(user_data, result, flags);
+  const bool posted = PostOrKeep(user_data, result, flags);
+  if (!attended()) ShowReadable();
+  return posted;
 }
 
 void Ring::FlushOverflow(bool forced) {
@@ -824,6 +875,7 @@ void Ring::Worked(Request& request) {
 void Ring::Tell() noexcept {
   told_ = true;
   SignalEventfd();
+  ShowReadable();
 }
 
 int Ring::Cancel(Request& request, bool certain) {
@@ -913,7 +965,7 @@ void Ring::Progress() {
     Try(request);
   }
   StartDrained();
-  SetFlag(IORING_SQ_TASKRUN, busy());
+  SetTaskrun();
 }
 
 void Ring::WakeWaiter() noexcept {
@@ -1006,6 +1058,7 @@ int Ring::Enter(unsigned to_submit, unsigned min_complete, unsigned flags,
   if (disabled_) return -EBADFD;
   CheckEntries();
   told_ = false;
+  if (readable_) ShowReadable();
   // Unless it is deferred, what has happened was taken in when it did.
   if (busy() && !has(IORING_SETUP_DEFER_TASKRUN)) Progress();
   const bool events = (flags & IORING_ENTER_GETEVENTS) != 0;
@@ -1037,7 +1090,7 @@ int Ring::Enter(unsigned to_submit, unsigned min_complete, unsigned flags,
     if (!has(IORING_SETUP_DEFER_TASKRUN)) {
       Progress();
     } else {
-      SetFlag(IORING_SQ_TASKRUN, busy());
+      SetTaskrun();
     }
     return result;
   }
@@ -1083,7 +1136,7 @@ int Ring::Enter(unsigned to_submit, unsigned min_complete, unsigned flags,
     Progress();
     FlushOverflow(/*forced=*/true);
   }
-  SetFlag(IORING_SQ_TASKRUN, busy());
+  SetTaskrun();
   return result > 0 ? result : waited;
 }
 
@@ -1091,7 +1144,7 @@ int Ring::Enter(unsigned to_submit, unsigned min_complete, unsigned flags,
 
 void Ring::Renumber(int fd) noexcept {
   fd_ = fd;
-  memory_ = File::Borrow(fd);
+  if (!peer_.valid()) memory_ = File::Borrow(fd);
   renumbered_ = true;
 }
 

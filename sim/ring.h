@@ -125,13 +125,16 @@ class Ring {
   // Op::Work() was called for one of its requests.
   void Worked(Request& request);
   // With IORING_SETUP_DEFER_TASKRUN only its own thread moves anything on,
-  // which is told by the eventfd that there is something; once for each call of
-  // its.
+  // which is told by the eventfd and the descriptor that there is something;
+  // once for each call of its.
   bool deferred() const noexcept { return has(IORING_SETUP_DEFER_TASKRUN); }
-  bool MayTell() const noexcept {
-    return deferred() && eventfd_.valid() && !told_;
-  }
+  bool MayTell() const noexcept { return deferred() && !told_; }
   void Tell() noexcept;
+  // Makes its descriptor readable if there is anything to be taken from its
+  // queue, or what was told, and unreadable if not.
+  void ShowReadable() noexcept;
+  // Whether that would.
+  bool IsUnshown() noexcept { return !readable_ && IsReadable(); }
 
  private:
   friend class Request;
@@ -153,6 +156,7 @@ class Ring {
   // A memfd for the queues as they are sized: 0 or -errno. `fd` becomes it, if
   // that is a descriptor.
   int MakeMemory(int fd);
+  int MakeSocket();
   // Describes the queues.
   void WriteSizes();
   void Describe(io_uring_params& params) const noexcept;
@@ -163,6 +167,10 @@ class Ring {
   std::uint32_t LoadWord(std::uint32_t offset) noexcept;
   void StoreWord(std::uint32_t offset, std::uint32_t value) noexcept;
   void SetFlag(std::uint32_t flag, bool set) noexcept;
+  // Whether there may be more in the queue after a call.
+  void SetTaskrun() noexcept;
+  bool IsReadable() noexcept;
+  void WriteToPeer() noexcept;
 
   // Submission.
   int Submit(unsigned count);
@@ -275,6 +283,10 @@ class Ring {
   File eventfd_;
   bool eventfd_async_ = false;
   bool told_ = false;  // by Tell()
+  // Where there are threads, the program's descriptor is a socket, for others
+  // to poll, and this is its peer.
+  File peer_;
+  bool readable_ = false;
   unsigned waiting_ = 0;
   std::uint16_t personality_ = 0;
   std::uint32_t workers_[2] = {8, 64};  // bounded and unbounded

@@ -10,6 +10,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -353,6 +354,81 @@ TEST_F(FallbackTest, OneRingIsToldOfAnother) {
   });
   EXPECT_EQ(Next(polling).res, POLLIN);
   thread.join();
+}
+
+// The descriptor of a ring tells of it, whoever is asked.
+
+class PolledTest : public Rings,
+                   public ::testing::WithParamInterface<unsigned> {
+ protected:
+  // Whatever there is, as a program does that is told of a descriptor.
+  static int TakeAll(io_uring* ring) {
+    int count = 0;
+    io_uring_cqe* completion = nullptr;
+    while (io_uring_peek_cqe(ring, &completion) == 0) {
+      io_uring_cqe_seen(ring, completion);
+      ++count;
+    }
+    return count;
+  }
+};
+
+TEST_P(PolledTest, IsReadableWhenThereIsSomething) {
+  io_uring* const ring = Emulated(GetParam());
+  const int fd = ring->ring_fd;
+  EXPECT_FALSE(IsReadable(fd, 0));
+  for (int i = 0; i < 5; ++i) {
+    __kernel_timespec time = {.tv_sec = 0, .tv_nsec = 10'000'000};
+    io_uring_prep_timeout(io_uring_get_sqe(ring), &time, 0, 0);
+    EXPECT_EQ(io_uring_submit(ring), 1);
+    EXPECT_TRUE(IsReadable(fd, kLong));
+    EXPECT_EQ(TakeAll(ring), 1);
+    EXPECT_FALSE(IsReadable(fd, 20));
+    // What is done within the call.
+    Entry(ring, 1);
+    EXPECT_EQ(io_uring_submit(ring), 1);
+    EXPECT_TRUE(IsReadable(fd, kLong));
+    EXPECT_EQ(TakeAll(ring), 1);
+    EXPECT_FALSE(IsReadable(fd, 20));
+  }
+}
+
+TEST_P(PolledTest, HasAnEdgeForEach) {
+  io_uring* const ring = Emulated(GetParam());
+  const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
+  epoll_event event = {.events = EPOLLIN | EPOLLET, .data = {}};
+  ASSERT_EQ(::epoll_ctl(epoll, EPOLL_CTL_ADD, ring->ring_fd, &event), 0);
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  char byte = 0;
+  for (int i = 0; i < 20; ++i) {
+    io_uring_prep_read(io_uring_get_sqe(ring), ends[0], &byte, 1, 0);
+    EXPECT_EQ(io_uring_submit(ring), 1);
+    EXPECT_EQ(::write(ends[1], "x", 1), 1);
+    EXPECT_EQ(::epoll_wait(epoll, &event, 1, kLong), 1);
+    EXPECT_EQ(TakeAll(ring), 1);
+  }
+  ::close(epoll);
+  ::close(ends[0]);
+  ::close(ends[1]);
+}
+
+INSTANTIATE_TEST_SUITE_P(, PolledTest,
+                         ::testing::Values(0, IORING_SETUP_COOP_TASKRUN,
+                                           IORING_SETUP_SINGLE_ISSUER |
+                                               IORING_SETUP_DEFER_TASKRUN));
+
+// Of an emulated one, by one of the kernel's.
+TEST_F(FallbackTest, ARingOfTheKernelsIsToldOfAnEmulatedOne) {
+  io_uring* const emulated = Emulated();
+  io_uring* const real = Make(Fallback::kNever);
+  if (real == nullptr) GTEST_SKIP() << "io_uring is forbidden here";
+  io_uring_prep_poll_add(io_uring_get_sqe(real), emulated->ring_fd, POLLIN);
+  EXPECT_EQ(io_uring_submit(real), 1);
+  EXPECT_FALSE(Seen(real));
+  Entry(emulated, 1);
+  EXPECT_EQ(io_uring_submit(emulated), 1);
+  EXPECT_EQ(Next(real).res, POLLIN);
 }
 
 // Nobody waits for it, nor enters, while another thread waits for something
