@@ -33,9 +33,8 @@
 //     after what was taken from there it is so until the next call, which
 //     io_uring_peek_cqe(3) makes when it finds nothing.
 //   - IORING_OP_MSG_RING reaches rings of the same kind only.
-//   - IORING_OP_FUTEX_WAIT looks once in a millisecond: a wake-up by futex(2)
-//   is
-//     not seen if the word has not changed.
+//   - IORING_OP_FUTEX_WAIT looks once in a millisecond: that futex(2) has woken
+//     it is not seen if the word has not changed.
 //   - Zero-copy sends copy.
 //   - What a worker does is not interrupted: cancelling it is an EALREADY.
 //   - A child of fork(2) has none of its parent's rings.
