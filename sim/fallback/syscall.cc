@@ -137,8 +137,10 @@ int escrow_fallback_setup(unsigned entries, io_uring_params* params) {
 }
 
 int escrow_fallback_enter(unsigned fd, unsigned to_submit,
-                          unsigned min_complete, unsigned flags,
-                          const void* arg, std::size_t size, int error) {
+                          unsigned min_complete, std::uint64_t error_and_flags,
+                          const void* arg, std::size_t size) {
+  const auto flags = static_cast<unsigned>(error_and_flags);
+  const auto error = static_cast<int>(error_and_flags >> 32);
   // Indices are the kernel's.
   if (!sim::MayBeEmulated(error) ||
       (flags & IORING_ENTER_REGISTERED_RING) != 0) {

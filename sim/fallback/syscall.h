@@ -23,12 +23,19 @@ extern "C" {
 
 /* Errors are returned: -EINVAL. */
 int escrow_fallback_setup(unsigned entries, struct io_uring_params *params);
-/* With what the kernel has answered, an error. */
-int escrow_fallback_enter(unsigned fd, unsigned to_submit,
-                          unsigned min_complete, unsigned flags,
-                          const void *arg, size_t size, int error);
-int escrow_fallback_register(unsigned fd, unsigned opcode, const void *arg,
-                             unsigned count, int error);
+/*
+ * With what the kernel has answered, an error; for enter, in the upper half of
+ * what has the flags in the lower one, so that all is in registers, most of it
+ * where the kernel had it: nothing has to be saved for the case that there is
+ * one.
+ */
+__attribute__((cold)) int escrow_fallback_enter(unsigned fd, unsigned to_submit,
+                                                unsigned min_complete,
+                                                uint64_t error_and_flags,
+                                                const void *arg, size_t size);
+__attribute__((cold)) int escrow_fallback_register(unsigned fd, unsigned opcode,
+                                                   const void *arg,
+                                                   unsigned count, int error);
 int escrow_fallback_close(int fd);
 void *escrow_fallback_mmap(void *address, size_t length, int protection,
                            int flags, int fd, off_t offset);
@@ -103,8 +110,9 @@ static inline int __sys_io_uring_enter2(unsigned int fd, unsigned int to_submit,
   const int result =
       escrow_kernel_enter(fd, to_submit, min_complete, flags, arg, sz);
   if (__builtin_expect(result >= 0, 1)) return result;
-  return escrow_fallback_enter(fd, to_submit, min_complete, flags, arg, sz,
-                               result);
+  return escrow_fallback_enter(fd, to_submit, min_complete,
+                               (uint64_t)(unsigned)result << 32 | flags, arg,
+                               sz);
 }
 
 static inline int __sys_io_uring_enter(unsigned int fd, unsigned int to_submit,
