@@ -48,10 +48,13 @@ int escrow_fallback_setrlimit(int resource, const struct rlimit *limit);
 }
 #endif
 
-/* In line, as liburing has it. */
-static inline int escrow_kernel_enter(unsigned fd, unsigned to_submit,
-                                      unsigned min_complete, unsigned flags,
-                                      const void *arg, size_t size) {
+/*
+ * In line, as liburing has it. That the kernel keeps these registers is of use
+ * if it fails.
+ */
+static inline int escrow_enter(unsigned fd, unsigned to_submit,
+                               unsigned min_complete, unsigned flags,
+                               const void *arg, size_t size) {
 #if defined(__x86_64__)
   long result;
   register long fourth __asm__("r10") = flags;
@@ -62,26 +65,30 @@ static inline int escrow_kernel_enter(unsigned fd, unsigned to_submit,
                    : "a"(SYS_io_uring_enter), "D"(fd), "S"(to_submit),
                      "d"(min_complete), "r"(fourth), "r"(fifth), "r"(sixth)
                    : "rcx", "r11", "memory");
-  return (int)result;
+  flags = (unsigned)fourth;
+  arg = fifth;
+  size = sixth;
 #elif defined(__aarch64__)
   register long number __asm__("x8") = SYS_io_uring_enter;
-  register long first __asm__("x0") = fd;
+  register long result __asm__("x0") = fd;
   register long second __asm__("x1") = to_submit;
   register long third __asm__("x2") = min_complete;
   register long fourth __asm__("x3") = flags;
   register const void *fifth __asm__("x4") = arg;
   register size_t sixth __asm__("x5") = size;
   __asm__ volatile("svc #0"
-                   : "+r"(first)
+                   : "+r"(result)
                    : "r"(number), "r"(second), "r"(third), "r"(fourth),
                      "r"(fifth), "r"(sixth)
                    : "memory", "cc");
-  return (int)first;
 #else
-  const long result = syscall(SYS_io_uring_enter, fd, to_submit, min_complete,
-                              flags, arg, size);
-  return result < 0 ? -errno : (int)result;
+  long result = syscall(SYS_io_uring_enter, fd, to_submit, min_complete, flags,
+                        arg, size);
+  if (result < 0) result = -errno;
 #endif
+  if (__builtin_expect((int)result >= 0, 1)) return (int)result;
+  return escrow_fallback_enter(fd, to_submit, min_complete,
+                               (uint64_t)result << 32 | flags, arg, size);
 }
 
 static inline int escrow_kernel_register(unsigned fd, unsigned opcode,
@@ -107,12 +114,7 @@ static inline int __sys_io_uring_enter2(unsigned int fd, unsigned int to_submit,
                                         unsigned int min_complete,
                                         unsigned int flags, void *arg,
                                         size_t sz) {
-  const int result =
-      escrow_kernel_enter(fd, to_submit, min_complete, flags, arg, sz);
-  if (__builtin_expect(result >= 0, 1)) return result;
-  return escrow_fallback_enter(fd, to_submit, min_complete,
-                               (uint64_t)(unsigned)result << 32 | flags, arg,
-                               sz);
+  return escrow_enter(fd, to_submit, min_complete, flags, arg, sz);
 }
 
 static inline int __sys_io_uring_enter(unsigned int fd, unsigned int to_submit,
