@@ -1,7 +1,8 @@
-// usage: simulated PROGRAM LINKED SIMULATOR
+// usage: simulated PROGRAM LINKED SIMULATOR WITH_FALLBACK
 //
-// Runs what prints nanoseconds three times: on the kernel, with the simulated
-// one linked, and with it in LD_PRELOAD, where each call is a signal.
+// Runs what prints nanoseconds several times: on the kernel, with the simulated
+// one linked, and with it in LD_PRELOAD, where each call is a signal; and with
+// the fallback linked, on the kernel and emulated.
 
 #include <array>
 #include <cstdio>
@@ -22,13 +23,15 @@ double Measure(const std::string& command) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 4) {
-    std::fprintf(stderr, "usage: %s PROGRAM LINKED SIMULATOR\n", argv[0]);
+  if (argc != 5) {
+    std::fprintf(stderr, "usage: %s PROGRAM LINKED SIMULATOR WITH_FALLBACK\n",
+                 argv[0]);
     return 2;
   }
   const std::string program = argv[1];
   const std::string linked = argv[2];
   const std::string simulator = argv[3];
+  const std::string with_fallback = argv[4];
   struct Row {
     const char* name;
     std::string command;
@@ -38,6 +41,8 @@ int main(int argc, char** argv) {
       Row{"simulated, linked", linked},
       Row{"simulated, LD_PRELOAD",
           "LD_PRELOAD=$PWD/" + simulator + ' ' + program},
+      Row{"the kernel, fallback", "ESCROW_FALLBACK=never " + with_fallback},
+      Row{"emulated, fallback", "ESCROW_FALLBACK=always " + with_fallback},
   };
   std::printf("nanoseconds per round trip of a nop:\n");
   for (const auto& [name, command] : rows) {

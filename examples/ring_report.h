@@ -1,6 +1,7 @@
 #ifndef ESCROW_EXAMPLES_RING_REPORT_H_
 #define ESCROW_EXAMPLES_RING_REPORT_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -16,6 +17,13 @@
 
 namespace escrow::examples {
 
+// Whose the rings are of a program here that has //sim:fallback.
+struct RingUse {
+  bool emulated = false;
+  std::string why;
+  std::size_t operations = 0;  // how many of IORING_OP_*
+};
+
 struct RingReport {
   raw::Evidence evidence;
 
@@ -23,6 +31,9 @@ struct RingReport {
   std::optional<raw::Probe> probe;
   std::error_code error;
   raw::Diagnosis diagnosis = {};  // of the error
+
+  // None if there are no rings of either kind, or if nobody has asked.
+  std::optional<RingUse> use;
 };
 
 // For the calling thread. When rings that others have just closed hold too much

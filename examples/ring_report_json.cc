@@ -124,6 +124,19 @@ std::string ToJson(const RingReport& report) {
     json.Member("remedy", report.diagnosis.remedy);
     json.EndObject();
   }
+  json.BeginObject("in_use");
+  std::optional<std::string> rings;
+  std::optional<std::string> why;
+  std::optional<std::uint64_t> operations;
+  if (report.use) {
+    rings = report.use->emulated ? "fallback" : "kernel";
+    why = report.use->why;
+    operations = report.use->operations;
+  }
+  json.Member("rings", rings);
+  json.Member("why", why);
+  json.Member("operations", operations);
+  json.EndObject();
   json.Member("kernel", report.evidence.kernel_release);
   json.BeginObject("liburing");
   json.Member("compiled", ToString(raw::kCompiledLiburing));

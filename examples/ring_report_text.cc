@@ -78,6 +78,11 @@ void PrintHead(std::string& text, const RingReport& report) {
       text += "  remedy  " + report.diagnosis.remedy + "\n";
     }
   }
+  if (report.use) {
+    Print(text, "%s with //sim:fallback: %s, %zu operations\n  because %s\n",
+          "Rings in use", report.use->emulated ? "emulated" : "the kernel's",
+          report.use->operations, report.use->why.c_str());
+  }
   const raw::Evidence& evidence = report.evidence;
   Print(text, "\n%-28sLinux %s\n", "Kernel", evidence.kernel_release.c_str());
   Print(text, "%-28s%s, compiled against %s\n", "liburing",

@@ -1,10 +1,13 @@
 // Prints what the running kernel's io_uring has, or why there is none.
 
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "escrow/examples/ring_report.h"
+#include "escrow/raw/probe.h"
+#include "escrow/sim/fallback.h"
 
 namespace escrow::examples {
 namespace {
@@ -28,6 +31,9 @@ The members of the object:
   unavailable   only if not: {call, error, obstacle, reason, remedy}; error is
                 as in errno(3); obstacle is kernel, sysctl, seccomp, security,
                 memlock, memory, descriptors or request; the others are text
+  in_use        {rings, why, operations}: whose the rings are of a program that
+                has //sim:fallback: "kernel" or "fallback", null if nobody's;
+                why; and how many of the operations they have
   kernel        the release, as uname -r prints it
   liburing      {compiled, linked}: versions
   limits        {io_uring_disabled, io_uring_group: sysctls, null if there are
@@ -63,6 +69,24 @@ bool Print(const std::string& text) {
   return false;
 }
 
+// As the environment says, which the answer to the kernel's probe is not.
+std::optional<RingUse> AskForUse(const RingReport& report) {
+  const auto probe = raw::Probe::Ask();
+  if (!probe) return std::nullopt;
+  RingUse use;
+  const sim::FallbackUse last = sim::LastFallbackUse();
+  use.emulated = last.emulated;
+  if (!last.emulated) {
+    use.why = "the kernel allows it";
+  } else if (last.error == 0) {
+    use.why = "ESCROW_FALLBACK says so";
+  } else {
+    use.why = WhyUnavailable(report);
+  }
+  use.operations = probe->ops.count();
+  return use;
+}
+
 int Main(int argc, char** argv) {
   bool json = false;
   for (int i = 1; i < argc; ++i) {
@@ -77,7 +101,11 @@ int Main(int argc, char** argv) {
       return 2;
     }
   }
-  const RingReport report = InspectRing();
+  const sim::Fallback policy = sim::GetFallback();
+  sim::SetFallback(sim::Fallback::kNever);
+  RingReport report = InspectRing();
+  sim::SetFallback(policy);
+  report.use = AskForUse(report);
   const bool printed = Print(json ? ToJson(report) : ToText(report));
   if (!report.probe) {
     std::fprintf(stderr, "ringinfo: %s\n", WhyUnavailable(report).c_str());

@@ -35,6 +35,13 @@ constexpr std::uint32_t kMaxEntries = 32768;
 constexpr std::uint32_t kMaxCompletionEntries = 2 * kMaxEntries;
 constexpr std::int64_t kNanoseconds = 1'000'000'000;
 
+// When a ring's descriptor is readable at the latest after a call that has left
+// something in the queue, ns.
+constexpr std::int64_t kShows = 1'000'000;
+
+// How often a ring is looked for that is known by a duplicate, ns.
+constexpr std::int64_t kLooksAgain = 10'000'000;
+
 constexpr std::uint32_t kKnownFlags =
     IORING_SETUP_SQPOLL | IORING_SETUP_SQ_AFF | IORING_SETUP_CQSIZE |
     IORING_SETUP_CLAMP | IORING_SETUP_ATTACH_WQ | IORING_SETUP_R_DISABLED |
@@ -79,6 +86,7 @@ class Call {
     // A handler of fork(3) may use rings.
     if (!forking) lock_.lock();
     Kernel::Get().WatchThread();
+    Kernel::Get().background().CallMade();
   }
 
  private:
@@ -121,6 +129,7 @@ int ChooseSizes(unsigned entries, io_uring_params& params) noexcept {
 // A child process has none of the rings, nor what is in flight on them: what
 // is shared with its parent must stay as it is.
 Kernel::Kernel() {
+  MakeThreads();
   (void)::pthread_key_create(&end_of_thread_,
                              [](void* value) { Get().OnEndOfThread(value); });
   HandleForks();
@@ -152,12 +161,23 @@ void Kernel::UseMemory() noexcept {
 void Kernel::Forget() noexcept {
   const Inside inside;
   poller_.Renew();
+  // Their threads are the parent's.
+  KeepForever(std::move(background_));
+  KeepForever(std::move(workers_));
+  KeepForever(std::move(endless_workers_));
+  MakeThreads();
   KeepForever(std::exchange(rings_, {}));
   KeepForever(std::exchange(closed_, {}));
   KeepForever(std::exchange(registered_, {}));
   left_.reset();
   lost_.clear();
   options_.choices.KeepIn({});
+}
+
+void Kernel::MakeThreads() {
+  background_ = std::make_unique<Background>(*this);
+  workers_ = std::make_unique<Workers>(*this);
+  endless_workers_ = std::make_unique<Workers>(*this);
 }
 
 Kernel& Kernel::Get() noexcept {
@@ -225,6 +245,7 @@ void Kernel::CloseNumber(const std::shared_ptr<Ring>& ring) {
     Close(ring);
   } else {
     ring->Renumber(other);
+    background_->WaitNoLongerThan(kLooksAgain);
   }
 }
 
@@ -275,6 +296,47 @@ void Kernel::ProgressClosed() {
       closed_.erase(closed_.begin() + static_cast<std::ptrdiff_t>(i));
     }
   }
+}
+
+std::optional<std::int64_t> Kernel::ProgressUnattended() {
+  std::optional<std::int64_t> next;
+  const auto add = [&next](std::int64_t time) {
+    if (!next.has_value() || time < *next) next = time;
+  };
+  ProgressClosed();
+  if (!closed_.empty()) poller_.TakeEvents();
+  // By index: none is added meanwhile.
+  for (std::size_t i = rings_.size(); i-- > 0;) {
+    const std::shared_ptr<Ring> ring = rings_[i];
+    // Nothing tells that a duplicate is closed, which may be its end.
+    if (ring->renumbered()) add(kLooksAgain);
+    if (ring->attended() || ring->disabled()) continue;
+    // What comes while a thread is in a call, that most likely takes itself.
+    ring->ShowReadable();
+    if (ring->deferred()) {
+      if (!ring->MayTell()) continue;
+      poller_.TakeEvents();
+      if (ring->CanProgress()) {
+        ring->Tell();
+        continue;
+      }
+    } else if (ring->busy()) {
+      ring->Progress();
+      ring->ShowReadable();
+      if (ring->CanProgress()) add(0);
+    }
+    if (const auto time = ring->NextTime()) {
+      add(std::max<std::int64_t>(0, *time - ring->Now()));
+    }
+  }
+  return next;
+}
+
+void Kernel::Worked(Request& request) {
+  Ring& ring = request.ring();
+  ring.Worked(request);
+  if (!ring.attended()) ring.ShowReadable();
+  ProgressClosed();
 }
 
 // Threads.
@@ -464,6 +526,10 @@ int SysSetup(unsigned entries, io_uring_params* params) noexcept {
     return kernel.Unsupported("setup flags", asked.flags & ~kKnownFlags);
   }
   if (!Consistent(asked.flags)) return -EINVAL;
+  constexpr std::uint32_t kByIndex = IORING_SETUP_REGISTERED_FD_ONLY;
+  if (kernel.options().threads && (asked.flags & kByIndex) != 0) {
+    return kernel.Unsupported("setup flags", kByIndex);
+  }
   if (const int error = ChooseSizes(entries, asked)) return error;
   if ((asked.flags & IORING_SETUP_ATTACH_WQ) != 0 &&
       kernel.Find(static_cast<int>(asked.wq_fd)) == nullptr) {
@@ -478,6 +544,7 @@ int SysSetup(unsigned entries, io_uring_params* params) noexcept {
     return -EFAULT;
   }
   kernel.Add(ring);
+  if (kernel.options().threads) kernel.background().Begin();
   if ((asked.flags & IORING_SETUP_REGISTERED_FD_ONLY) != 0) {
     return kernel.RegisterRing(ring);
   }
@@ -503,7 +570,17 @@ int SysEnter(unsigned fd, unsigned to_submit, unsigned min_complete,
     return File::Borrow(static_cast<int>(fd)).IsOpen() ? -EOPNOTSUPP : -EBADF;
   }
   kernel.ProgressClosed();
-  return ring->Enter(to_submit, min_complete, flags, arg, size);
+  const int result = ring->Enter(to_submit, min_complete, flags, arg, size);
+  if (!kernel.poller().polled()) kernel.background().PollEnded();
+  // What can go on at once does so when nobody is in a call.
+  if (kernel.options().threads && !ring->attended()) {
+    if (ring->CanProgress()) {
+      kernel.background().Wake();
+    } else if (ring->IsUnshown()) {
+      kernel.background().WaitNoLongerThan(kShows);
+    }
+  }
+  return result;
 }
 
 int SysRegister(unsigned fd, unsigned opcode, void* arg,

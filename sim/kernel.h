@@ -16,7 +16,7 @@
 // request does to files it does with real system calls on real descriptors;
 // when, in which order, how much of it, and with what luck, is a matter of
 // choices (choices.h). Everything happens inside these calls: between them the
-// simulated kernel does not run.
+// simulated kernel does not run, unless it is asked to (Options::threads).
 
 namespace escrow::sim {
 
@@ -55,6 +55,10 @@ struct Options {
   Choices choices;
   Clock clock = Clock::kReal;
   Checks checks = {};
+  // What may block is left to threads, and another one has things go on while
+  // nobody is in a call: for real work, with benign choices and the real clock.
+  // Descriptors of rings by index are refused: they are the real kernel's.
+  bool threads = false;
 };
 
 // Begins anew, with these. Ends the program if there are rings; zombies of

@@ -11,10 +11,12 @@
 #include <optional>
 #include <vector>
 
+#include "escrow/sim/background.h"
 #include "escrow/sim/kernel.h"
 #include "escrow/sim/poller.h"
 #include "escrow/sim/report.h"
 #include "escrow/sim/ring.h"
+#include "escrow/sim/workers.h"
 
 namespace escrow::sim {
 
@@ -28,6 +30,11 @@ class Kernel {
   std::mutex& mutex() noexcept { return mutex_; }
 
   Poller& poller() noexcept { return poller_; }
+  Background& background() noexcept { return *background_; }
+  // For what ends, or for what may not.
+  Workers& workers(bool endless) noexcept {
+    return endless ? *endless_workers_ : *workers_;
+  }
 
   Options& options() noexcept { return options_; }
   void Reset(Options options);
@@ -64,6 +71,11 @@ class Kernel {
 
   // Lets the requests of closed rings go on, or end.
   void ProgressClosed();
+  // Moves everything on that no thread in a call does, for the background. In
+  // how long there is more to do, in ns, if nothing happens before.
+  std::optional<std::int64_t> ProgressUnattended();
+  // Op::Work() was called.
+  void Worked(Request& request);
 
   // A ring is closed: a request on it uses memory; nobody will see a result.
   void Left(const Owner& owner);
@@ -95,6 +107,7 @@ class Kernel {
 
   Kernel();
 
+  void MakeThreads();
   // Another descriptor of a ring that the program has; -1 if there is none.
   int FindDuplicate(const Ring& ring) const noexcept;
   // Closes what lives on by a duplicate that was closed where nobody saw it.
@@ -109,6 +122,9 @@ class Kernel {
 
   std::mutex mutex_;
   Poller poller_;
+  std::unique_ptr<Background> background_;
+  std::unique_ptr<Workers> workers_;
+  std::unique_ptr<Workers> endless_workers_;
   Options options_;
   std::vector<std::shared_ptr<Ring>> rings_;
   std::vector<std::shared_ptr<Ring>> closed_;

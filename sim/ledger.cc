@@ -51,6 +51,8 @@ thread_local bool locked = false;
 // Because it forks.
 thread_local bool forking = false;
 
+std::atomic<bool> keeps = true;
+
 struct Piece {
   Address begin;
   Address end;
@@ -394,16 +396,21 @@ class Ledger {
 
 }  // namespace
 
+void KeepNothing() noexcept { keeps.store(false, std::memory_order_relaxed); }
+
 void Hold(const Owner& owner, Use use, void* data, std::size_t size,
           const char* what) noexcept {
+  if (!keeps.load(std::memory_order_relaxed)) return;
   Ledger::Get().Hold(owner, use, data, size, what);
 }
 
 void Release(const Owner& owner, const void* data) noexcept {
+  if (!keeps.load(std::memory_order_relaxed)) return;
   Ledger::Get().Release(owner, data);
 }
 
 void ReleaseAll(const Owner& owner) noexcept {
+  if (!keeps.load(std::memory_order_relaxed)) return;
   Ledger::Get().ReleaseAll(owner);
 }
 

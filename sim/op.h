@@ -18,11 +18,16 @@ struct Attempt {
   bool done;  // if not, it would have blocked
   std::int32_t result = 0;
   std::uint32_t flags = 0;  // IORING_CQE_F_BUFFER and its id, ...
+  bool works = false;       // if not done: what is next is Op::Work()
 
   static Attempt Done(std::int32_t result, std::uint32_t flags = 0) noexcept {
     return {true, result, flags};
   }
   static Attempt Blocked() noexcept { return {false}; }
+  // Only where Request::has_workers().
+  static Attempt Works() noexcept {
+    return {.done = false, .result = 0, .flags = 0, .works = true};
+  }
 };
 
 // One request's work. The simulator makes one for each entry that it consumes.
@@ -42,6 +47,11 @@ class Op {
   // issued, and again whenever what it said to wait for (Request::WaitFor) may
   // have happened; a multishot one, until it is done.
   virtual Attempt Try(Request& request) = 0;
+
+  // Does what may block, after an attempt that came to that; then it is tried
+  // again. Any thread calls this, without the kernel's lock: it uses the
+  // program's memory and files, and nothing of the ring.
+  virtual void Work(Request& request) { (void)request; }
 
   // Whether the completion queue's next links are cancelled when it ends with
   // `result`.

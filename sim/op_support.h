@@ -113,23 +113,39 @@ struct Address {
 class Immediate : public Op {
  public:
   Attempt Try(Request& request) final {
+    if (!executed_) {
+      if (request.has_workers() && MayBlock(request)) return Attempt::Works();
+      Work(request);
+    }
+    return Attempt::Done(result_);
+  }
+  void Work(Request& request) final {
     executed_ = true;
-    return Attempt::Done(Execute(request));
+    result_ = Execute(request);
   }
 
  protected:
   virtual std::int32_t Execute(Request& request) = 0;
+  // Whether Execute() does, which then uses nothing of the ring.
+  virtual bool MayBlock(Request& request) const {
+    (void)request;
+    return false;
+  }
   bool executed() const noexcept { return executed_; }
 
  private:
   bool executed_ = false;
+  std::int32_t result_ = 0;
 };
 
-// Those whose errors do not stop the chain that they are in: Linux marks no
-// failure there.
+// Those on what may be on a disk. Their errors do not stop the chain that they
+// are in: Linux marks no failure there.
 class Tolerated : public Immediate {
  public:
   bool BreaksChain(const Request&, std::int32_t result) const final;
+
+ protected:
+  bool MayBlock(Request&) const final { return true; }
 };
 
 // Gives a new descriptor to the program, or to the slot that `file_index`

@@ -1,5 +1,7 @@
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -9,6 +11,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <utility>
 
 #include "escrow/sim/buffer_groups.h"
 #include "escrow/sim/file.h"
@@ -105,6 +109,7 @@ class Fadvise final : public Immediate {
     return Call(SYS_fadvise64, request.fd(), sqe.off, length,
                 sqe.fadvise_advice);
   }
+  bool MayBlock(Request&) const override { return true; }
 };
 
 class Madvise final : public Tolerated {
@@ -150,32 +155,41 @@ class Splice final : public Op {
     if (sqe.len == 0) return Attempt::Done(0);
     const bool waits = (sqe.splice_flags & SPLICE_F_NONBLOCK) == 0;
     const int out = request.fd();
-    // What is not a pipe might block all the same.
-    if (waits && !IsReady(in_.fd(), POLLIN)) {
-      return Wait(request, in_.fd(), POLLIN);
+    if (!result_.has_value()) {
+      // What is not a pipe might block all the same.
+      if (waits && !IsReady(in_.fd(), POLLIN)) {
+        return Wait(request, in_.fd(), POLLIN);
+      }
+      if (waits && !IsReady(out, POLLOUT)) return Wait(request, out, POLLOUT);
+      if (request.has_workers()) return Attempt::Works();
+      Work(request);
     }
-    if (waits && !IsReady(out, POLLOUT)) return Wait(request, out, POLLOUT);
-    std::size_t size = sqe.len;
-    if (KindOf(in_.fd()).IsStream()) size = request.Shorten(size);
-    const std::uint32_t flags =
-        (sqe.splice_flags & ~std::uint32_t{SPLICE_F_FD_IN_FIXED}) |
-        SPLICE_F_NONBLOCK;
-    std::int32_t result;
-    if (kTee) {
-      result = Call(SYS_tee, in_.fd(), out, size, flags);
-    } else {
-      auto in_offset = static_cast<std::int64_t>(sqe.splice_off_in);
-      auto out_offset = static_cast<std::int64_t>(sqe.off);
-      result =
-          Call(SYS_splice, in_.fd(), in_offset == -1 ? nullptr : &in_offset,
-               out, out_offset == -1 ? nullptr : &out_offset, size, flags);
-    }
+    const std::int32_t result = *std::exchange(result_, std::nullopt);
     if (result == -EAGAIN && waits) {
       const bool has_input = IsReady(in_.fd(), POLLIN);
       return has_input ? Wait(request, out, POLLOUT)
                        : Wait(request, in_.fd(), POLLIN);
     }
     return Attempt::Done(result);
+  }
+
+  void Work(Request& request) override {
+    const io_uring_sqe& sqe = request.sqe();
+    const int out = request.fd();
+    std::size_t size = sqe.len;
+    if (KindOf(in_.fd()).IsStream()) size = request.Shorten(size);
+    const std::uint32_t flags =
+        (sqe.splice_flags & ~std::uint32_t{SPLICE_F_FD_IN_FIXED}) |
+        SPLICE_F_NONBLOCK;
+    if (kTee) {
+      result_ = Call(SYS_tee, in_.fd(), out, size, flags);
+    } else {
+      auto in_offset = static_cast<std::int64_t>(sqe.splice_off_in);
+      auto out_offset = static_cast<std::int64_t>(sqe.off);
+      result_ =
+          Call(SYS_splice, in_.fd(), in_offset == -1 ? nullptr : &in_offset,
+               out, out_offset == -1 ? nullptr : &out_offset, size, flags);
+    }
   }
 
   bool BreaksChain(const Request& request, std::int32_t result) const override {
@@ -208,6 +222,7 @@ class Splice final : public Op {
   }
 
   File in_;
+  std::optional<std::int32_t> result_;
 };
 
 class Pipe final : public Immediate {
@@ -287,9 +302,26 @@ class CloseFile final : public Immediate {
     const io_uring_sqe& sqe = request.sqe();
     Ring& ring = request.ring();
     if (sqe.file_index != 0) return ring.files().Remove(sqe.file_index - 1);
-    // Rings stay open.
-    if (ring.kernel().Find(sqe.fd) != nullptr) return -EBADF;
+    // Rings stay open, and are never left to a worker.
+    if (!request.working && ring.kernel().Find(sqe.fd) != nullptr) {
+      return -EBADF;
+    }
     return Call(SYS_close, sqe.fd);
+  }
+  // What is written back then, or what lingers.
+  bool MayBlock(Request& request) const override {
+    const io_uring_sqe& sqe = request.sqe();
+    if (sqe.file_index != 0 ||
+        request.ring().kernel().Find(sqe.fd) != nullptr) {
+      return false;
+    }
+    const FileKind kind = KindOf(sqe.fd);
+    if (!kind.IsSocket()) return kind.IsOnDisk() || kind.mode == S_IFCHR;
+    linger linger = {};
+    ::socklen_t length = sizeof(linger);
+    return Call(SYS_getsockopt, sqe.fd, SOL_SOCKET, SO_LINGER, &linger,
+                &length) == 0 &&
+           linger.l_onoff != 0;
   }
 };
 

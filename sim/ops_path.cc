@@ -33,19 +33,26 @@ class Open : public Op {
  public:
   Attempt Try(Request& request) override {
     if (fifo_.valid()) return TryFifo(request);
-    if (MayWait(request)) {
-      // Opens at once for reading, and for writing if somebody reads.
-      open_how how = how_;
-      how.flags |= O_NONBLOCK;
-      const std::int32_t fd = OpenWith(request, how);
-      const bool writes = (how_.flags & O_ACCMODE) == O_WRONLY;
-      if (fd == -ENXIO && writes) return WaitAWhile(request);
-      if (fd < 0) return Attempt::Done(fd);
-      fifo_ = File::Adopt(fd);
-      return TryFifo(request);
+    if (!request.worked) {
+      if (request.has_workers()) return Attempt::Works();
+      Work(request);
     }
-    return Attempt::Done(
-        Deliver(request, OpenWith(request, how_), request.sqe().file_index));
+    if (!is_fifo_) {
+      return Attempt::Done(Deliver(request, opened_, request.sqe().file_index));
+    }
+    const bool writes = (how_.flags & O_ACCMODE) == O_WRONLY;
+    if (opened_ == -ENXIO && writes) return WaitAWhile(request);
+    if (opened_ < 0) return Attempt::Done(opened_);
+    fifo_ = File::Adopt(opened_);
+    return TryFifo(request);
+  }
+
+  void Work(Request& request) override {
+    open_how how = how_;
+    is_fifo_ = MayWait(request);
+    // Opens at once for reading, and for writing if somebody reads.
+    if (is_fifo_) how.flags |= O_NONBLOCK;
+    opened_ = OpenWith(request, how);
   }
 
  protected:
@@ -98,6 +105,8 @@ class Open : public Op {
     return Attempt::Blocked();
   }
 
+  std::int32_t opened_ = -1;
+  bool is_fifo_ = false;
   File fifo_;
 };
 

@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <utility>
 
 #include "escrow/sim/buffer_groups.h"
 #include "escrow/sim/buffer_table.h"
@@ -54,12 +56,24 @@ class Transfer : public Op {
     return 0;
   }
 
-  // Without blocking: a result, or -EAGAIN if it would, with `*waits` set if it
-  // is then to be tried again.
+  // What is to come after a Move() that has no result yet.
+  enum class Next : std::uint8_t { kNothing, kWait, kWork };
+
+  // Without blocking, where there are workers; where there are not, but on a
+  // disk.
   std::int32_t Move(Request& request, const FileKind& kind, Vectors vectors,
-                    bool* waits) {
-    const int fd = request.fd();
-    *waits = false;
+                    Next* next) {
+    *next = Next::kNothing;
+    if (has_worked()) {
+      const std::int32_t result = *std::exchange(worked_, std::nullopt);
+      const std::size_t done = std::exchange(done_, 0);
+      const auto total = static_cast<std::int32_t>(
+          done + static_cast<std::size_t>(std::max(result, 0)));
+      if (way_ == Way::kRead && total > 0) {
+        AfterStoreEach(vectors, static_cast<std::size_t>(total));
+      }
+      return total > 0 ? total : result;
+    }
     if ((flags_ & kHighPriority) != 0) return -EINVAL;
     std::size_t size = SizeOf(vectors);
     if (MayBeShort(kind, size)) {
@@ -73,15 +87,25 @@ class Transfer : public Op {
     }
     std::int32_t result;
     if (kind.IsOnDisk()) {
-      result = Syscall(fd, vectors, position_, flags_);
+      result = MoveOnDisk(request, kind, vectors, next);
     } else {
-      result = MoveWithoutBlocking(fd, kind, vectors, waits);
+      result = MoveWithoutBlocking(request, kind, vectors, next);
     }
+    if (*next == Next::kWork) return 0;
     if (way_ == Way::kRead && result > 0) {
       AfterStoreEach(vectors, static_cast<std::size_t>(result));
     }
-    if (*waits) request.WaitFor(way_ == Way::kRead ? POLLIN : POLLOUT);
+    if (*next == Next::kWait) {
+      request.WaitFor(way_ == Way::kRead ? POLLIN : POLLOUT);
+    }
     return result;
+  }
+
+  // Whether there is the result of a worker for it.
+  bool has_worked() const noexcept { return worked_.has_value(); }
+
+  void Work(Request& request) final {
+    worked_ = Syscall(request.fd(), rest_, rest_position_, flags_);
   }
 
   Way way_;
@@ -101,8 +125,49 @@ class Transfer : public Op {
     return Call(number, fd, vectors.data(), vectors.size(), position, 0, flags);
   }
 
-  std::int32_t MoveWithoutBlocking(int fd, const FileKind& kind,
-                                   const Vectors& vectors, bool* waits) {
+  void LeaveToWorker(const Vectors& vectors, std::int64_t position,
+                     Next* next) {
+    rest_ = vectors;
+    rest_position_ = position;
+    *next = Next::kWork;
+  }
+
+  // What is in memory is moved at once, the rest by a worker.
+  std::int32_t MoveOnDisk(Request& request, const FileKind& kind,
+                          const Vectors& vectors, Next* next) {
+    const int fd = request.fd();
+    if (!request.has_workers() || (flags_ & kNoWait) != 0) {
+      return Syscall(fd, vectors, position_, flags_);
+    }
+    // These wait for the disk, whatever else they promise.
+    constexpr int kWaits = O_DIRECT | O_SYNC | O_DSYNC;
+    const bool waits = (kind.flags & kWaits) != 0 || flags_ != 0 ||
+                       request.has_flag(IOSQE_ASYNC);
+    while (!waits && done_ < SizeOf(vectors)) {
+      const std::int32_t result =
+          Syscall(fd, After(vectors, done_), PositionAfter(done_), kNoWait);
+      if (result == -EAGAIN || result == -EOPNOTSUPP) break;
+      if (result <= 0) {
+        const std::size_t done = std::exchange(done_, 0);
+        return done > 0 ? static_cast<std::int32_t>(done) : result;
+      }
+      done_ += static_cast<std::size_t>(result);
+    }
+    if (done_ > 0 && done_ == SizeOf(vectors)) {
+      return static_cast<std::int32_t>(std::exchange(done_, 0));
+    }
+    LeaveToWorker(After(vectors, done_), PositionAfter(done_), next);
+    return 0;
+  }
+  std::int64_t PositionAfter(std::size_t size) const noexcept {
+    return position_ == kCurrentPosition
+               ? position_
+               : position_ + static_cast<std::int64_t>(size);
+  }
+
+  std::int32_t MoveWithoutBlocking(Request& request, const FileKind& kind,
+                                   const Vectors& vectors, Next* next) {
+    const int fd = request.fd();
     std::int64_t position = position_;
     std::int32_t result = Syscall(fd, vectors, position, flags_ | kNoWait);
     if (result == -ESPIPE && position != kCurrentPosition) {
@@ -115,17 +180,26 @@ class Transfer : public Op {
       // Not one of the files that know how not to block.
       const std::uint32_t events = way_ == Way::kRead ? POLLIN : POLLOUT;
       const std::uint32_t any = events | POLLERR | POLLHUP | POLLNVAL;
-      if ((PollNow(fd, events) & any) != 0) {
-        result = Syscall(fd, vectors, position, flags_);
-      } else {
-        result = -EAGAIN;
-        *waits = (kind.flags & O_NONBLOCK) == 0;
+      if ((PollNow(fd, events) & any) == 0) {
+        if ((kind.flags & O_NONBLOCK) == 0) *next = Next::kWait;
+        return -EAGAIN;
       }
-      return result;
+      if (request.has_workers() && (kind.flags & O_NONBLOCK) == 0) {
+        // Somebody else may be faster.
+        request.WorkMayNotEnd();
+        LeaveToWorker(vectors, position, next);
+        return 0;
+      }
+      return Syscall(fd, vectors, position, flags_);
     }
-    *waits = result == -EAGAIN && can_wait;
+    if (result == -EAGAIN && can_wait) *next = Next::kWait;
     return result;
   }
+
+  std::size_t done_ = 0;  // before a worker's part
+  Vectors rest_;          // that
+  std::int64_t rest_position_ = kCurrentPosition;
+  std::optional<std::int32_t> worked_;
 };
 
 enum class Memory : std::uint8_t { kOne, kMany, kOneFixed, kManyFixed };
@@ -174,7 +248,7 @@ class ReadWrite final : public Transfer {
     }
     BufferGroups& groups = request.ring().groups();
     const FileKind kind = KindOf(request.fd());
-    if (request.has_flag(IOSQE_BUFFER_SELECT)) {
+    if (request.has_flag(IOSQE_BUFFER_SELECT) && !has_worked()) {
       if (const int error = groups.Select(request.sqe().buf_group, asked_,
                                           /*enough=*/0, &selection_)) {
         return Attempt::Done(error);
@@ -186,9 +260,15 @@ class ReadWrite final : public Transfer {
         groups.Commit(request, Use::kWrite, expected_, &selection_);
       }
     }
-    bool waits = false;
-    const std::int32_t result = Move(request, kind, vectors_, &waits);
-    if (waits) {
+    Next next;
+    const std::int32_t result = Move(request, kind, vectors_, &next);
+    if (next == Next::kWork) {
+      if (request.has_flag(IOSQE_BUFFER_SELECT)) {
+        groups.Commit(request, Use::kWrite, expected_, &selection_);
+      }
+      return Attempt::Works();
+    }
+    if (next == Next::kWait) {
       groups.PutBack(&selection_);
       return Attempt::Blocked();
     }
@@ -234,16 +314,26 @@ class ReadMultishot final : public Transfer {
     const FileKind kind = KindOf(request.fd());
     if (kind.IsOnDisk()) return Attempt::Done(-EBADFD);
     for (;;) {
-      if (const int error = groups.Select(request.sqe().buf_group, 0,
-                                          /*enough=*/0, &selection_)) {
-        return Attempt::Done(error);
+      if (!has_worked()) {
+        if (const int error = groups.Select(request.sqe().buf_group, 0,
+                                            /*enough=*/0, &selection_)) {
+          return Attempt::Done(error);
+        }
       }
-      bool waits = false;
+      Next next;
       const std::int32_t result =
-          Move(request, kind, selection_.vectors, &waits);
+          Move(request, kind, selection_.vectors, &next);
+      if (next == Next::kWork) {
+        groups.Commit(request, Use::kWrite, SizeOf(selection_.vectors),
+                      &selection_);
+        return Attempt::Works();
+      }
+      if (result <= 0 && selection_.committed) {
+        return Attempt::Done(result, groups.Used(request, result, &selection_));
+      }
       if (result <= 0) {
         groups.PutBack(&selection_);
-        return waits ? Attempt::Blocked() : Attempt::Done(result);
+        return next == Next::kWait ? Attempt::Blocked() : Attempt::Done(result);
       }
       const std::uint32_t flags = groups.Used(request, result, &selection_);
       if (request.EndsByChoice() || !request.Post(result, flags)) {

@@ -273,28 +273,38 @@ class Command final : public Op {
   }
 
   Attempt Try(Request& request) override {
+    if (KindOf(request.fd()).mode == S_IFBLK) return TryOnDevice(request);
     return Attempt::Done(Execute(request));
   }
 
+  void Work(Request& request) override {
+    const io_uring_sqe& sqe = request.sqe();
+    std::uint64_t range[2] = {sqe.addr, sqe.addr3};
+    discarded_ = Call(SYS_ioctl, request.fd(), BLKDISCARD, range);
+  }
+
  private:
-  static std::int32_t ExecuteOnDevice(Request& request) {
+  Attempt TryOnDevice(Request& request) {
     const io_uring_sqe& sqe = request.sqe();
     constexpr std::uint32_t kDiscard = _IO(0x12, 0);  // BLOCK_URING_CMD_DISCARD
     if (sqe.cmd_op != kDiscard) {
-      return request.ring().kernel().Unsupported("block command", sqe.cmd_op);
+      return Attempt::Done(
+          request.ring().kernel().Unsupported("block command", sqe.cmd_op));
     }
     if (const int error = CheckUnused(sqe.ioprio, sqe.len, sqe.file_index)) {
-      return error;
+      return Attempt::Done(error);
     }
-    std::uint64_t range[2] = {sqe.addr, sqe.addr3};
-    return Call(SYS_ioctl, request.fd(), BLKDISCARD, range);
+    if (!request.worked) {
+      if (request.has_workers()) return Attempt::Works();
+      Work(request);
+    }
+    return Attempt::Done(discarded_);
   }
 
   static std::int32_t Execute(Request& request) {
     const io_uring_sqe& sqe = request.sqe();
     const int fd = request.fd();
     const FileKind kind = KindOf(fd);
-    if (kind.mode == S_IFBLK) return ExecuteOnDevice(request);
     if (!kind.IsSocket()) return -EOPNOTSUPP;
     switch (sqe.cmd_op) {
       case SOCKET_URING_OP_SIOCINQ:
@@ -331,6 +341,8 @@ class Command final : public Op {
         return -EOPNOTSUPP;
     }
   }
+
+  std::int32_t discarded_ = 0;
 };
 
 }  // namespace

@@ -38,6 +38,7 @@ void Poller::Renew() noexcept {
   (void)::epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_, &event);
   waiting_ = 0;
   polling_ = false;
+  background_ = false;
 }
 
 void Poller::TakeEvents() noexcept {
@@ -52,7 +53,7 @@ void Poller::TakeEvents() noexcept {
         continue;
       }
       // Whom it wakes must still find it.
-      if (polling_) continue;
+      if (polling_ || background_) continue;
       std::uint64_t ignored;
       // NOLINTNEXTLINE(clang-analyzer-unix.BlockInCriticalSection): it does
       // not.
@@ -98,8 +99,23 @@ int Poller::Wait(std::mutex& mutex, std::optional<std::int64_t> limit,
   return result == -EINTR ? -EINTR : 0;
 }
 
+void Poller::WaitInBackground(std::mutex& mutex,
+                              std::optional<std::int64_t> limit) {
+  timespec time = {};
+  if (limit.has_value()) {
+    time = {.tv_sec = *limit / kNanoseconds, .tv_nsec = *limit % kNanoseconds};
+  }
+  background_ = true;
+  mutex.unlock();
+  pollfd polled = {.fd = epoll_, .events = POLLIN, .revents = 0};
+  (void)::ppoll(&polled, 1, limit.has_value() ? &time : nullptr, nullptr);
+  mutex.lock();
+  background_ = false;
+  TakeEvents();
+}
+
 void Poller::Wake() noexcept {
-  if (waiting_ == 0) return;
+  if (waiting_ == 0 && !background_) return;
   const std::uint64_t one = 1;
   (void)!::write(wake_, &one, sizeof(one));
 }

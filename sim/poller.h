@@ -31,6 +31,11 @@ class Poller {
   // Has all who wait look again.
   void Wake() noexcept;
 
+  // For a thread that polls when no other does. Whether one does; and the same
+  // as Wait(), but without making it known that somebody polls.
+  bool polled() const noexcept { return polling_; }
+  void WaitInBackground(std::mutex& mutex, std::optional<std::int64_t> limit);
+
   // In a child process, whose events are not the parent's.
   void Renew() noexcept;
 
@@ -39,6 +44,7 @@ class Poller {
   int wake_ = -1;
   unsigned waiting_ = 0;
   bool polling_ = false;
+  bool background_ = false;
   std::uint32_t rounds_ = 0;  // a futex word
 };
 

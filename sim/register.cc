@@ -104,6 +104,17 @@ int Ring::SyncCancel(const void* argument, unsigned count) {
     if (answer == 0) return found;
     Progress();
     if (deadline.has_value() && Now() > *deadline) return -ETIME;
+    // What a worker has ends when that is done.
+    if (kernel_.options().threads) {
+      std::optional<std::int64_t> limit;
+      if (deadline.has_value()) {
+        limit = std::max<std::int64_t>(0, *deadline - Now());
+      }
+      ++waiting_;
+      const int error = kernel_.poller().Wait(kernel_.mutex(), limit, nullptr);
+      --waiting_;
+      if (error != 0) return error;
+    }
   }
 }
 
@@ -156,6 +167,8 @@ int Ring::Register(unsigned opcode, void* argument, unsigned count) {
       if (argument != nullptr) return -EINVAL;
       return count == 0 || count > personality_ ? -EINVAL : 0;
     case IORING_REGISTER_RING_FDS:
+      // An index must be the kernel's own, or nobody's.
+      if (kernel_.options().threads) return -EINVAL;
       return kernel_.RegisterRingFds(argument, count);
     case IORING_UNREGISTER_RING_FDS:
       return kernel_.UnregisterRingFds(argument, count);

@@ -128,7 +128,7 @@ ESCROW_SIM_UNINSTRUMENTED bool ByFrames(Stack& stack,
   return collector.begun();
 }
 
-enum class Way : std::uint8_t { kUnknown, kFrames, kTables };
+enum class Way : std::uint8_t { kNone, kUnknown, kFrames, kTables };
 std::atomic<Way> way = Way::kUnknown;
 
 // Stacks in reports.
@@ -270,7 +270,12 @@ CalledFrom::~CalledFrom() {
   called_how = outer_how_;
 }
 
+void Stack::TakeNone() noexcept {
+  way.store(Way::kNone, std::memory_order_relaxed);
+}
+
 __attribute__((noinline)) Stack Stack::Here() noexcept {
+  if (way.load(std::memory_order_relaxed) == Way::kNone) return Stack();
   const void* const caller = __builtin_return_address(0);
   const void* const from = called_from != nullptr ? called_from : caller;
   Stack stack;

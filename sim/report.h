@@ -16,6 +16,9 @@ struct Stack {
   // (CalledFrom), if it is in one. Cheap: it is taken for every request.
   static Stack Here() noexcept;
 
+  // From now on they are empty.
+  static void TakeNone() noexcept;
+
   void Print() const noexcept;
 
   const void* frames[kDepth] = {};

@@ -95,6 +95,16 @@ void Request::Hold(Use use, const void* data, std::size_t size,
   sim::Hold(owner, use, const_cast<void*>(data), size, what);
 }
 
+bool Request::has_workers() const noexcept {
+  return ring_.kernel().options().threads;
+}
+
+void Request::WaitUntil(std::int64_t time) noexcept {
+  time_ = time;
+  if (has_workers())
+    ring_.kernel().background().WaitNoLongerThan(time - ring_.Now());
+}
+
 void Request::WaitFor(int fd, std::uint32_t events) noexcept {
   wait_fd_ = fd;
   wait_events_ = events;
@@ -143,7 +153,7 @@ std::uint32_t Request::TakeEvents() noexcept {
 
 void Request::Retry() noexcept {
   ready = true;
-  ring_.WakeWaiter();
+  ring_.WakeWhoeverProgresses();
 }
 
 bool Request::Post(std::int32_t result, std::uint32_t flags) {

@@ -55,7 +55,7 @@ class Request {
   void WaitFor(std::uint32_t events) noexcept { WaitFor(fd(), events); }
   void WaitFor(int fd, std::uint32_t events) noexcept;
   // To be tried again at `time` (of the ring's clock, ns) at the latest.
-  void WaitUntil(std::int64_t time) noexcept { time_ = time; }
+  void WaitUntil(std::int64_t time) noexcept;
   std::optional<std::int64_t> wait_time() const noexcept { return time_; }
   // Events that have come since the last call, as edges; 0 at first.
   std::uint32_t TakeEvents() noexcept;
@@ -88,6 +88,11 @@ class Request {
   bool has_flag(unsigned flag) const noexcept {
     return (sqe().flags & flag) != 0;
   }
+
+  // Whether what may block is to be left to Op::Work(); and that it may do so
+  // without an end, so that what does not must not wait for it.
+  bool has_workers() const noexcept;
+  void WorkMayNotEnd() noexcept { endless = true; }
 
   // For the ring.
 
@@ -127,6 +132,9 @@ class Request {
   bool asked_for_error = false;  // a choice
   bool counts = false;           // completions, of which each may end it
   bool orphaned = false;         // its thread has ended
+  bool working = false;          // Op::Work() is called, or will be
+  bool worked = false;           // it has been, since the last attempt
+  bool endless = false;          // it may not end
 
  private:
   Ring& ring_;

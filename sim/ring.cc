@@ -4,6 +4,7 @@
 #include <linux/time_types.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -128,6 +129,14 @@ int Ring::MakeMemory(int fd) {
       IORING_OFF_SQES + RoundUp(sq_entries_ * entry_bytes_, kPage);
   int made = ::memfd_create("[io_uring]", MFD_CLOEXEC);
   if (made < 0) return -errno;
+  if (kernel_.options().threads) {
+    memory_ = File::Adopt(made);
+    if (!memory_.valid() ||
+        ::ftruncate(memory_.fd(), static_cast<::off_t>(size)) != 0) {
+      return -errno;
+    }
+    return fd >= 0 ? 0 : MakeSocket();
+  }
   if (kernel_.first_ring() > 0) {
     const int low = std::exchange(
         made, static_cast<int>(RealCall(SYS_fcntl, made, F_DUPFD_CLOEXEC,
@@ -152,6 +161,18 @@ int Ring::MakeMemory(int fd) {
     fd_ = made;
   }
   memory_ = File::Borrow(fd_);
+  return 0;
+}
+
+int Ring::MakeSocket() {
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0,
+                   ends) != 0) {
+    return -errno;
+  }
+  fd_ = ends[0];
+  peer_ = File::Adopt(ends[1]);
+  file_ = FileIdentity::Of(fd_);
   return 0;
 }
 
@@ -208,6 +229,7 @@ int Ring::Open(io_uring_params& params) {
   if (has(IORING_SETUP_SQPOLL)) SetFlag(IORING_SQ_NEED_WAKEUP, true);
   Describe(params);
   params.features = kFeatures;
+  if (kernel_.options().threads) params.features &= ~IORING_FEAT_REG_REG_RING;
   if (has(IORING_SETUP_REGISTERED_FD_ONLY)) {
     memory_ = File::Duplicate(fd_);
     RealCall(SYS_close, std::exchange(fd_, -1));
@@ -374,6 +396,31 @@ std::byte* Ring::Entry(std::uint32_t index) noexcept {
   return Memory(static_cast<::off_t>(IORING_OFF_SQES)) + index * entry_bytes_;
 }
 
+void Ring::SetTaskrun() noexcept {
+  SetFlag(IORING_SQ_TASKRUN, busy() || readable_);
+}
+
+bool Ring::IsReadable() noexcept {
+  return told_ || Available() > 0 || !overflow_.empty();
+}
+
+void Ring::WriteToPeer() noexcept {
+  const char byte = 0;
+  (void)!::write(peer_.fd(), &byte, 1);
+}
+
+void Ring::ShowReadable() noexcept {
+  if (closed_ || !peer_.valid() || IsReadable() == readable_) return;
+  readable_ = !readable_;
+  SetTaskrun();
+  if (readable_) {
+    WriteToPeer();
+    return;
+  }
+  char bytes[64];
+  while (::read(fd_, bytes, sizeof(bytes)) > 0) continue;
+}
+
 void Ring::SetFlag(std::uint32_t flag, bool set) noexcept {
   if (closed_) return;
   const std::uint32_t flags = LoadWord(kSqFlags);
@@ -442,7 +489,7 @@ Given* Ring::Give(const Request& request, std::int32_t result) {
   const bool opens = opcode == IORING_OP_OPENAT ||
                      opcode == IORING_OP_OPENAT2 ||
                      opcode == IORING_OP_ACCEPT || opcode == IORING_OP_SOCKET;
-  if (result < 0 || request.op == nullptr ||
+  if (result < 0 || request.op == nullptr || kernel_.options().threads ||
       !(opens ? sqe.file_index == 0 : opcode == IORING_OP_FIXED_FD_INSTALL)) {
     return nullptr;
   }
@@ -493,18 +540,28 @@ bool Ring::PostIfRoom(std::uint64_t user_data, std::int32_t result,
 void Ring::Posted() {
   ++posted_;
   for (Request* const request : requests_) request->ready |= request->counts;
-  if (eventfd_.valid() && (in_worker_ || !eventfd_async_) &&
-      (LoadWord(kCqFlags) & IORING_CQ_EVENTFD_DISABLED) == 0) {
-    const std::uint64_t one = 1;
-    (void)!::write(eventfd_.fd(), &one, sizeof(one));
-  }
+  if (in_worker_ || !eventfd_async_) SignalEventfd();
+  // Whoever waits for an edge has taken all that was there.
+  constexpr std::uint32_t kFirst = 3;
+  if (readable_ && Available() <= kFirst) WriteToPeer();
   kernel_.Posted(*this);
   WakeWaiter();
 }
 
+void Ring::SignalEventfd() noexcept {
+  if (!eventfd_.valid() ||
+      (LoadWord(kCqFlags) & IORING_CQ_EVENTFD_DISABLED) != 0) {
+    return;
+  }
+  const std::uint64_t one = 1;
+  (void)!::write(eventfd_.fd(), &one, sizeof(one));
+}
+
 bool Ring::PostForeign(std::uint64_t user_data, std::int32_t result,
                        std::uint32_t flags) {
-  return PostOrKeep(user_data, result, flags);
+  const bool posted = PostOrKeep(user_data, result, flags);
+  if (!attended()) ShowReadable();
+  return posted;
 }
 
 void Ring::FlushOverflow(bool forced) {
@@ -724,7 +781,8 @@ void Ring::Issue(Request& request) {
       request.type.immediate
           ? 0
           : choices().Choose(ChoicePoint::kIssueLate, async ? 2 : 3);
-  if (late == 0 && !async) {
+  // A worker has it at once, where there are any.
+  if (late == 0 && (!async || request.has_workers())) {
     Try(request);
     return;
   }
@@ -759,7 +817,8 @@ void Ring::Try(Request& request) {
   if (request.orphaned && request.cancelled == 0) {
     request.cancelled = -ECANCELED;
   }
-  if (request.cancelled != 0) {
+  // What a worker has done is done.
+  if (request.cancelled != 0 && !request.worked) {
     Fail(request, request.cancelled);
     return;
   }
@@ -779,6 +838,15 @@ void Ring::Try(Request& request) {
   if (attempt.done) Complete(request, attempt.result, attempt.flags);
   in_worker_ = false;
   if (attempt.done) return;
+  request.worked = false;
+  if (attempt.works) {
+    request.stage = Request::Stage::kRunning;
+    request.working = true;
+    request.StopWaiting();
+    request.Keep();
+    kernel_.workers(request.endless).Start(request);
+    return;
+  }
   if (request.interrupted) {
     Fail(request, running && WaitsInWorker(request) ? -EINTR : -ECANCELED);
     return;
@@ -792,6 +860,22 @@ void Ring::Arm(Request& request) {
   if (!request.waits_for_file()) return;
   request.Keep();
   request.Watch(kernel_.poller().fd());
+}
+
+void Ring::Worked(Request& request) {
+  request.working = false;
+  request.worked = true;
+  if (deferred() && !closed_) {
+    request.Retry();
+  } else {
+    Try(request);
+  }
+}
+
+void Ring::Tell() noexcept {
+  told_ = true;
+  SignalEventfd();
+  ShowReadable();
 }
 
 int Ring::Cancel(Request& request, bool certain) {
@@ -819,14 +903,23 @@ int Ring::Cancel(Request& request, bool certain) {
 
 // Progress.
 
-bool Ring::CanProgress(Request& request, std::int64_t now) const noexcept {
+bool Ring::CanProgress(const Request& request, std::int64_t now) noexcept {
+  if (request.working) return false;
   if (request.ready) return true;
   return request.wait_time().has_value() && *request.wait_time() <= now;
+}
+
+bool Ring::CanProgress() const noexcept {
+  const std::int64_t now = Now();
+  return std::any_of(
+      requests_.begin(), requests_.end(),
+      [now](const Request* request) { return CanProgress(*request, now); });
 }
 
 std::optional<std::int64_t> Ring::NextTime() const noexcept {
   std::optional<std::int64_t> next;
   for (const Request* const request : requests_) {
+    if (request->working) continue;
     const auto time = request->wait_time();
     if (time.has_value() && (!next.has_value() || *time < *next)) next = time;
   }
@@ -872,11 +965,19 @@ void Ring::Progress() {
     Try(request);
   }
   StartDrained();
-  SetFlag(IORING_SQ_TASKRUN, busy());
+  SetTaskrun();
 }
 
 void Ring::WakeWaiter() noexcept {
   if (waiting_ > 0) kernel_.poller().Wake();
+}
+
+void Ring::WakeWhoeverProgresses() noexcept {
+  if (attended()) {
+    kernel_.poller().Wake();
+  } else {
+    kernel_.background().Wake();
+  }
 }
 
 int Ring::WaitForCompletions(unsigned count, Wait& wait) {
@@ -956,6 +1057,8 @@ int Ring::Enter(unsigned to_submit, unsigned min_complete, unsigned flags,
                 const void* argument, std::size_t size) {
   if (disabled_) return -EBADFD;
   CheckEntries();
+  told_ = false;
+  if (readable_) ShowReadable();
   // Unless it is deferred, what has happened was taken in when it did.
   if (busy() && !has(IORING_SETUP_DEFER_TASKRUN)) Progress();
   const bool events = (flags & IORING_ENTER_GETEVENTS) != 0;
@@ -987,7 +1090,7 @@ int Ring::Enter(unsigned to_submit, unsigned min_complete, unsigned flags,
     if (!has(IORING_SETUP_DEFER_TASKRUN)) {
       Progress();
     } else {
-      SetFlag(IORING_SQ_TASKRUN, busy());
+      SetTaskrun();
     }
     return result;
   }
@@ -1033,7 +1136,7 @@ int Ring::Enter(unsigned to_submit, unsigned min_complete, unsigned flags,
     Progress();
     FlushOverflow(/*forced=*/true);
   }
-  SetFlag(IORING_SQ_TASKRUN, busy());
+  SetTaskrun();
   return result > 0 ? result : waited;
 }
 
@@ -1041,7 +1144,7 @@ int Ring::Enter(unsigned to_submit, unsigned min_complete, unsigned flags,
 
 void Ring::Renumber(int fd) noexcept {
   fd_ = fd;
-  memory_ = File::Borrow(fd);
+  if (!peer_.valid()) memory_ = File::Borrow(fd);
   renumbered_ = true;
 }
 
@@ -1062,6 +1165,7 @@ std::uint32_t Ring::Events() noexcept {
 }
 
 void Ring::CheckLeft() {
+  if (kernel_.options().threads) return;
   const auto check = [this](const Request* each) {
     for (; each != nullptr; each = each->next_link) {
       if (Uses(each->owner)) kernel_.Left(each->owner);

@@ -113,6 +113,28 @@ class Ring {
   // Moves everything on that can be moved on without waiting. Of a closed ring:
   // some of it.
   void Progress();
+  // Whether there is anything that can be, and when, on its clock, there will
+  // be if nothing happens before.
+  bool CanProgress() const noexcept;
+  std::optional<std::int64_t> NextTime() const noexcept;
+  // Whether a thread that is in a call does that.
+  bool attended() const noexcept { return waiting_ > 0; }
+
+  // Where there are threads (Options::threads).
+
+  // Op::Work() was called for one of its requests.
+  void Worked(Request& request);
+  // With IORING_SETUP_DEFER_TASKRUN only its own thread moves anything on,
+  // which is told by the eventfd and the descriptor that there is something;
+  // once for each call of its.
+  bool deferred() const noexcept { return has(IORING_SETUP_DEFER_TASKRUN); }
+  bool MayTell() const noexcept { return deferred() && !told_; }
+  void Tell() noexcept;
+  // Makes its descriptor readable if there is anything to be taken from its
+  // queue, or what was told, and unreadable if not.
+  void ShowReadable() noexcept;
+  // Whether that would.
+  bool IsUnshown() noexcept { return !readable_ && IsReadable(); }
 
  private:
   friend class Request;
@@ -134,6 +156,7 @@ class Ring {
   // A memfd for the queues as they are sized: 0 or -errno. `fd` becomes it, if
   // that is a descriptor.
   int MakeMemory(int fd);
+  int MakeSocket();
   // Describes the queues.
   void WriteSizes();
   void Describe(io_uring_params& params) const noexcept;
@@ -144,6 +167,10 @@ class Ring {
   std::uint32_t LoadWord(std::uint32_t offset) noexcept;
   void StoreWord(std::uint32_t offset, std::uint32_t value) noexcept;
   void SetFlag(std::uint32_t flag, bool set) noexcept;
+  // Whether there may be more in the queue after a call.
+  void SetTaskrun() noexcept;
+  bool IsReadable() noexcept;
+  void WriteToPeer() noexcept;
 
   // Submission.
   int Submit(unsigned count);
@@ -196,10 +223,12 @@ class Ring {
   std::uint32_t Available() noexcept;
 
   // Progress.
-  bool CanProgress(Request& request, std::int64_t now) const noexcept;
-  std::optional<std::int64_t> NextTime() const noexcept;
+  static bool CanProgress(const Request& request, std::int64_t now) noexcept;
   int WaitForCompletions(unsigned count, Wait& wait);
   void WakeWaiter() noexcept;
+  // That one, or the thread in the background.
+  void WakeWhoeverProgresses() noexcept;
+  void SignalEventfd() noexcept;
 
   int CheckIssuer() const noexcept;
   int RegisterEventfd(const void* argument, unsigned count, bool async);
@@ -253,6 +282,11 @@ class Ring {
   bool reading_late_ = false;  // the SQPOLL thread
   File eventfd_;
   bool eventfd_async_ = false;
+  bool told_ = false;  // by Tell()
+  // Where there are threads, the program's descriptor is a socket, for others
+  // to poll, and this is its peer.
+  File peer_;
+  bool readable_ = false;
   unsigned waiting_ = 0;
   std::uint16_t personality_ = 0;
   std::uint32_t workers_[2] = {8, 64};  // bounded and unbounded
