@@ -110,14 +110,7 @@ struct StandardMemory {
                                                          success, failure);
   }
   static void Fence(Order order, OrderedAt) noexcept {
-#if defined(__SANITIZE_THREAD__)
-    // g++ refuses fences there, because ThreadSanitizer does not know them; no
-    // other thread that it sees depends on this one.
-    (void)order;
-    __asm__ volatile("" ::: "memory");
-#else
     std::atomic_thread_fence(order);
-#endif
   }
   static Completion Copy(Entry& entry) noexcept {
     constexpr Order kRelaxed = std::memory_order_relaxed;
