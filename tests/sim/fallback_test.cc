@@ -418,6 +418,31 @@ INSTANTIATE_TEST_SUITE_P(, PolledTest,
                                            IORING_SETUP_SINGLE_ISSUER |
                                                IORING_SETUP_DEFER_TASKRUN));
 
+// Who takes what there is without a call is told of what comes then.
+TEST_F(FallbackTest, AnEdgeComesAfterTheQueueWasEmptied) {
+  constexpr int kReads = 8;
+  io_uring* const ring = Emulated();
+  const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
+  epoll_event event = {.events = EPOLLIN | EPOLLET, .data = {}};
+  ASSERT_EQ(::epoll_ctl(epoll, EPOLL_CTL_ADD, ring->ring_fd, &event), 0);
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  char byte = 0;
+  for (int i = 0; i < kReads; ++i) {
+    io_uring_prep_read(io_uring_get_sqe(ring), ends[0], &byte, 1, 0);
+  }
+  EXPECT_EQ(io_uring_submit(ring), kReads);
+  for (int i = 0; i < kReads; ++i) {
+    EXPECT_EQ(::write(ends[1], "x", 1), 1);
+    EXPECT_EQ(::epoll_wait(epoll, &event, 1, 5'000), 1);
+    ::usleep(5'000);
+    EXPECT_TRUE(Seen(ring));
+  }
+  ::close(epoll);
+  ::close(ends[0]);
+  ::close(ends[1]);
+}
+
 // Of an emulated one, by one of the kernel's.
 TEST_F(FallbackTest, ARingOfTheKernelsIsToldOfAnEmulatedOne) {
   io_uring* const emulated = Emulated();
