@@ -232,8 +232,9 @@ const std::vector<Program::Step>& StepsOf(unsigned families) {
     if (of == families) return steps;
   }
   std::vector<Program::Step> steps;
-  for (const auto all : {CommonSteps(), FileSteps(), SocketSteps(),
-                         GroupSteps(), ChainSteps(), SystemSteps()}) {
+  for (const auto all :
+       {CommonSteps(), FileSteps(), SocketSteps(), GroupSteps(), ChainSteps(),
+        SystemSteps(), ValueSteps()}) {
     for (const auto& [family, step] : all) {
       if ((families & family) != 0) steps.push_back(step);
     }

@@ -181,6 +181,10 @@ class Program {
   void Examine(safe::ZeroCopySent<B> outcome, const Expected& expected);
   template <ownership::Readable B>
   void Examine(B buffer, const Expected& expected);
+  template <typename T>
+  void Examine(safe::OutgoingMessage<T> message, const Expected& expected) {
+    Examine(std::move(message.bytes), expected);
+  }
   void Keep(ownership::Lease lease);
   void Keep(ownership::LeaseBundle bundle) {
     while (!bundle.empty()) Keep(bundle.Next());
@@ -262,6 +266,14 @@ std::span<const Program::StepOf> SocketSteps();
 std::span<const Program::StepOf> GroupSteps();
 std::span<const Program::StepOf> ChainSteps();
 std::span<const Program::StepOf> SystemSteps();
+std::span<const Program::StepOf> ValueSteps();
+
+// Out of where it is, and back.
+template <typename T>
+void MoveAbout(T& value) {
+  T elsewhere(std::move(value));
+  value = std::move(elsewhere);
+}
 
 // The handles.
 

@@ -45,13 +45,6 @@ using ownership::SocketAddress;
 constexpr Expected kEndless = {.ends = false};
 constexpr int kPeerPidfd = 77;  // SO_PEERPIDFD, which old headers lack
 
-// Out of where it is, and back.
-template <typename T>
-void MoveAbout(T& value) {
-  T elsewhere(std::move(value));
-  value = std::move(elsewhere);
-}
-
 // Paths. All in a directory of the process's own, which has the same in it
 // before each step, whatever has happened.
 
@@ -475,54 +468,10 @@ void Reserved(Program& program, const Action& action) {
   if (taken) program.Keep(std::move(*taken));
 }
 
-// Handles and buffers as values: moved onto each other, asked for what they
-// are.
-void Values(Program& program, const Action& action) {
-  ownership::Buffer buffer = program.NewBuffer(8);
-  MoveAbout(buffer);
-  buffer.resize(4);
-  buffer[1] = kSent;
-  ESCROW_REQUIRE(!buffer.empty() && buffer.capacity() >= 4);
-  ESCROW_REQUIRE(std::as_const(buffer)[1] == kSent);
-  ESCROW_REQUIRE(!ownership::Buffer::Allocate(8, 3).has_value());
-  ESCROW_REQUIRE(!ownership::Mapping::Anonymous(0).has_value());
-
-  Descriptor file =
-      Descriptor::Adopt(::fcntl(program.file().number(), F_DUPFD_CLOEXEC, 0));
-  MoveAbout(file);
-  ESCROW_REQUIRE(file && file.shares() == 0);
-  if ((action.a & 1) != 0) ::close(std::move(file).Release());
-
-  for (ownership::FixedFile& fixed : program.fixed_files()) {
-    MoveAbout(fixed);
-    ESCROW_REQUIRE(static_cast<bool>(fixed));
-  }
-  if (auto lease = program.TakeLease()) {
-    MoveAbout(*lease);
-    const ownership::Lease& looked_at = *lease;
-    if (looked_at.size() > 0) {
-      ESCROW_REQUIRE(&looked_at[0] == looked_at.data());
-    }
-    program.Keep(std::move(*lease));
-  }
-  if (safe::BufferPool* const pool = program.pool()) {
-    if (auto first = pool->Take()) {
-      auto second = pool->Take();
-      MoveAbout(*first);
-      if (second) *first = std::move(*second);
-    }
-  }
-
-  // The name of the call is in every error.
-  const auto gone =
-      program.ring().Wait(program.ring().Start(safe::Open{.path = Missing(1)}));
-  if (!gone) ESCROW_REQUIRE(gone.error().category().name() != nullptr);
-}
-
 constexpr Program::StepOf kSteps[] = {
     {kSystem, &Path},           {kSystem, &OfFile},   {kSystem, &OfMapping},
     {kSystem, &OfSocket},       {kSystem, &Timers},   {kSystem, &Waits},
-    {kSystem, &WaitForSeveral}, {kSystem, &Reserved}, {kSystem, &Values},
+    {kSystem, &WaitForSeveral}, {kSystem, &Reserved},
 };
 
 }  // namespace
