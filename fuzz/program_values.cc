@@ -29,6 +29,7 @@
 #include "escrow/safe/file_ops.h"
 #include "escrow/safe/file_table.h"
 #include "escrow/safe/message_ops.h"
+#include "escrow/safe/operation.h"
 #include "escrow/safe/path_ops.h"
 #include "escrow/safe/socket_ops.h"
 #include "escrow/safe/vector_ops.h"
@@ -64,6 +65,7 @@ void Values(Program& program, const Action& action) {
   for (ownership::FixedFile& fixed : program.fixed_files()) {
     MoveAbout(fixed);
     ESCROW_REQUIRE(static_cast<bool>(fixed));
+    ESCROW_REQUIRE(fixed.alone() == (fixed.shares() == 0));
   }
   if (auto lease = program.TakeLease()) {
     MoveAbout(*lease);
@@ -170,6 +172,27 @@ void LeaseValues(Program& program, const Action& action) {
     ESCROW_REQUIRE(bundle->empty() || bundle->size() > 0);
     if ((action.b & 1) != 0) program.Keep(std::move(*bundle));
   }
+  // A buffer that nothing was put into.
+  const Program::Ends ended = OwnEnds();
+  ESCROW_REQUIRE(::shutdown(ended.there.number(), SHUT_WR) == 0);
+  (void)program.ring().Wait(program.ring().Start(
+      safe::ReceiveInto{.socket = ended.here, .group = group}));
+}
+
+// More than a ring has records for at first, with continuations that do not fit
+// into one.
+void Many(Program& program, const Action& action) {
+  safe::Ring& ring = program.ring();
+  const std::array<char, 512> large = {};
+  for (int i = 0; i < 2; ++i) {
+    ring.Nop().Then([large](const safe::Result<void>&) { (void)large; });
+  }
+  std::vector<safe::Operation<safe::Transfer<std::string, std::size_t>>> reads;
+  for (unsigned i = 0; i < 70u + action.a % 64u; ++i) {
+    reads.push_back(ring.Read(program.pipe().here, std::string(1, '-')));
+  }
+  (void)ring.Dispatch(std::chrono::nanoseconds(0));
+  if ((action.b & 1) != 0) program.Keep(std::move(reads.back()), kEndless);
 }
 
 // How messages end would not be known.
@@ -330,10 +353,14 @@ void OddOnes(Program& program, const Action& action) {
       (void)ring.Dispatch(std::chrono::nanoseconds(0));
       ownership::Mapping mapping;
       const ownership::SocketAddress address;
+      ESCROW_REQUIRE(std::as_const(mapping).data() == nullptr);
       ESCROW_REQUIRE(mapping.empty() && address.family() == AF_UNSPEC);
       ESCROW_REQUIRE(program.listener_address().family() == AF_UNIX);
       if (safe::FileTable* const table = program.table()) {
         if (auto slot = table->Reserve()) MoveAbout(*slot);
+      }
+      if (auto memory = ownership::Mapping::Anonymous(4096)) {
+        program.Keep(ring.Write(program.scratch(), std::move(*memory), 0));
       }
       break;
     }
@@ -344,6 +371,7 @@ constexpr Program::StepOf kSteps[] = {
     {kSystem, &Values},        {kSystem, &PoolValues},
     {kSystem, &LeaseValues},   {kSystem, &RefusedFlags},
     {kSystem, &ControlValues}, {kSystem, &OddOnes},
+    {kSystem, &Many},
 };
 
 }  // namespace
