@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <linux/io_uring.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -13,8 +12,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <ctime>
-#include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -31,7 +28,6 @@
 #include "escrow/safe/message_ops.h"
 #include "escrow/safe/operation.h"
 #include "escrow/safe/path_ops.h"
-#include "escrow/safe/socket_ops.h"
 #include "escrow/safe/vector_ops.h"
 #include "escrow/safe/wait_ops.h"
 #include "escrow/safe/zero_copy_ops.h"
