@@ -35,6 +35,7 @@ using safe::Ring;
 
 constexpr std::size_t kMostHeld = 32;
 constexpr std::size_t kMostLeases = 8;
+constexpr std::size_t kMostFixedFiles = 8;
 
 // A process that a fuzzer runs has few descriptors: which of the first ones.
 constexpr std::size_t kDescriptors = 128;
@@ -177,9 +178,8 @@ void WaitForSeveral(Program& program, const Action& action) {
 }
 
 void StartTimeout(Program& program, const Action& action) {
-  program.Keep(program.ring().Start(
-      safe::Timeout{.time = std::chrono::microseconds(action.a)},
-      program.Options(action)));
+  program.Start(safe::Timeout{.time = std::chrono::microseconds(action.a)},
+                action);
 }
 
 void Post(Program& program, const Action& action) {
@@ -232,8 +232,9 @@ const std::vector<Program::Step>& StepsOf(unsigned families) {
     if (of == families) return steps;
   }
   std::vector<Program::Step> steps;
-  for (const auto all : {CommonSteps(), FileSteps(), SocketSteps(),
-                         GroupSteps(), ChainSteps(), SystemSteps()}) {
+  for (const auto all :
+       {CommonSteps(), FileSteps(), SocketSteps(), GroupSteps(), ChainSteps(),
+        SystemSteps(), ValueSteps()}) {
     for (const auto& [family, step] : all) {
       if ((families & family) != 0) steps.push_back(step);
     }
@@ -379,6 +380,12 @@ void Program::Keep(ownership::Lease lease) {
   const auto tag = static_cast<std::byte>(++tags_);
   if (!lease.empty()) std::memset(lease.data(), tags_, lease.size());
   leases_.push_back({std::move(lease), tag});
+}
+
+void Program::Keep(ownership::FixedFile file) {
+  if (fixed_files_.size() < kMostFixedFiles && file.valid()) {
+    fixed_files_.push_back(std::move(file));
+  }
 }
 
 std::optional<ownership::Lease> Program::TakeLease() {

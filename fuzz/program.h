@@ -161,6 +161,11 @@ class Program {
     };
     std::apply([&](auto&... each) { (keep(each), ...); }, operations);
   }
+  // Starts what is kept, as `action` says.
+  template <typename Op>
+  void Start(Op op, const Action& action, Expected expected = {}) {
+    Keep(ring().Start(std::move(op), Options(action)), expected);
+  }
   std::unique_ptr<Held> Extract(std::uint8_t which);
   std::size_t held() const noexcept { return held_.size(); }
   void DropOne() {
@@ -176,10 +181,15 @@ class Program {
   void Examine(safe::ZeroCopySent<B> outcome, const Expected& expected);
   template <ownership::Readable B>
   void Examine(B buffer, const Expected& expected);
+  template <typename T>
+  void Examine(safe::OutgoingMessage<T> message, const Expected& expected) {
+    Examine(std::move(message.bytes), expected);
+  }
   void Keep(ownership::Lease lease);
   void Keep(ownership::LeaseBundle bundle) {
     while (!bundle.empty()) Keep(bundle.Next());
   }
+  void Keep(ownership::FixedFile file);
 
   // Calls `use` with a buffer, of zeros, of whatever type.
   template <typename Use>
@@ -256,6 +266,14 @@ std::span<const Program::StepOf> SocketSteps();
 std::span<const Program::StepOf> GroupSteps();
 std::span<const Program::StepOf> ChainSteps();
 std::span<const Program::StepOf> SystemSteps();
+std::span<const Program::StepOf> ValueSteps();
+
+// Out of where it is, and back.
+template <typename T>
+void MoveAbout(T& value) {
+  T elsewhere(std::move(value));
+  value = std::move(elsewhere);
+}
 
 // The handles.
 
@@ -422,9 +440,7 @@ void Program::Examine(safe::Result<T> result, const Expected&) {
     RequireSent(result->data(), result->size());
     Keep(std::move(result->bytes).whole());
   } else if constexpr (std::is_same_v<T, ownership::FixedFile>) {
-    if (fixed_files_.size() < 8 && result->valid()) {
-      fixed_files_.push_back(std::move(*result));
-    }
+    Keep(std::move(*result));
   }
 }
 

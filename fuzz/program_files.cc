@@ -95,19 +95,19 @@ void Vectors(Program& program, const Action& action) {
     for (int i = 0; i < action.a % 12; ++i) {
       buffers.push_back(program.NewBuffer(5));
     }
-    program.Keep(program.ring().Start(
+    program.Start(
         safe::ReadVector<std::vector<Buffer>>{.file = program.file(),
                                               .buffers = std::move(buffers),
                                               .offset = expected.offset},
-        program.Options(action)));
+        action);
     return;
   }
   using Parts = std::array<std::string, 2>;
-  program.Keep(program.ring().Start(
+  program.Start(
       safe::WriteVector<Parts>{.file = program.scratch(),
                                .buffers = Parts{"short", std::string(30, 'x')},
                                .offset = action.b},
-      program.Options(action)));
+      action);
 }
 
 void Status(Program& program, const Action& action) {
@@ -122,26 +122,24 @@ void Status(Program& program, const Action& action) {
       program.Keep(program.ring().Fsync(program.scratch()));
       break;
     case 3:
-      program.Keep(program.ring().Start(
-          safe::Truncate{.file = program.scratch(), .length = 4096},
-          program.Options(action)));
+      program.Start(safe::Truncate{.file = program.scratch(), .length = 4096},
+                    action);
       break;
     case 4:
-      program.Keep(program.ring().Start(
-          safe::Allocate{.file = program.scratch(), .length = 4096},
-          program.Options(action)));
+      program.Start(safe::Allocate{.file = program.scratch(), .length = 4096},
+                    action);
       break;
   }
 }
 
 void Open(Program& program, const Action& action) {
-  program.Keep(program.ring().Start(
+  program.Start(
       safe::Open{.path = (action.a & 1) != 0 ? "/dev/null" : "/nonexistent"},
-      program.Options(action)));
+      action);
 }
 
 void OpenPipe(Program& program, const Action& action) {
-  program.Keep(program.ring().Start(safe::Pipe{}, program.Options(action)));
+  program.Start(safe::Pipe{}, action);
 }
 
 // Waits for what is in flight on the file.
@@ -156,34 +154,28 @@ void Close(Program& program, const Action& action) {
 
 void Splice(Program& program, const Action& action) {
   if ((action.a & 1) != 0) {
-    program.Keep(program.ring().Start(safe::Splice{.in = program.scratch(),
-                                                   .in_offset = 0,
-                                                   .out = program.scratch(),
-                                                   .length = 8},
-                                      program.Options(action)));
+    program.Start(safe::Splice{.in = program.scratch(),
+                               .in_offset = 0,
+                               .out = program.scratch(),
+                               .length = 8},
+                  action);
     return;
   }
-  program.Keep(program.ring().Start(safe::Splice{.in = program.pipe().here,
-                                                 .out = program.scratch(),
-                                                 .out_offset = 0,
-                                                 .length = action.b},
-                                    program.Options(action)),
-               kEndless);
+  program.Start(safe::Splice{.in = program.pipe().here,
+                             .out = program.scratch(),
+                             .out_offset = 0,
+                             .length = action.b},
+                action, kEndless);
 }
 
 void Poll(Program& program, const Action& action) {
-  program.Keep(
-      program.ring().Start(safe::PollOnce{.file = program.pipe().here, .events = 1},
-                           program.Options(action)),
-      kEndless);
+  program.Start(safe::PollOnce{.file = program.pipe().here, .events = 1},
+                action, kEndless);
 }
 
 void Futex(Program& program, const Action& action) {
   const ownership::FutexWord word(action.b & 1);
-  program.Keep(
-      program.ring().Start(safe::FutexWait{.word = word, .expected = 0},
-                           program.Options(action)),
-      kEndless);
+  program.Start(safe::FutexWait{.word = word, .expected = 0}, action, kEndless);
   if ((action.a & 1) == 0) return;
   word->store(1);
   program.Keep(program.ring().Start(safe::FutexWake{.word = word}));
@@ -197,21 +189,17 @@ void MakeSlot(Program& program, const Action& action) {
   switch (action.a % 4) {
     case 0: {
       auto put = table->Put(program.file());
-      if (put && program.fixed_files().size() < 8) {
-        program.fixed_files().push_back(std::move(*put));
-      }
+      if (put) program.Keep(std::move(*put));
       break;
     }
     case 1:
-      program.Keep(program.ring().Start(
-          safe::Direct<safe::Open>{.table = *table,
-                                   .op = {.path = "/dev/null"}},
-          program.Options(action)));
+      program.Start(safe::Direct<safe::Open>{.table = *table,
+                                             .op = {.path = "/dev/null"}},
+                    action);
       break;
     case 2:
-      program.Keep(program.ring().Start(
-          safe::Direct<safe::Socket>{.table = *table, .op = {}},
-          program.Options(action)));
+      program.Start(safe::Direct<safe::Socket>{.table = *table, .op = {}},
+                    action);
       break;
     case 3:
       program.Keep(program.ring().Start(

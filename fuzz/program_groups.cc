@@ -17,37 +17,30 @@ safe::BufferGroup& GroupFor(Program& program, const Action& action) {
 }
 
 void ReceiveInto(Program& program, const Action& action) {
-  program.Keep(
-      program.ring().Start(safe::ReceiveInto{.socket = program.stream().here,
-                                             .group = GroupFor(program, action),
-                                             .limit = action.a % 64u},
-                           program.Options(action)),
-      kEndless);
+  program.Start(safe::ReceiveInto{.socket = program.stream().here,
+                                  .group = GroupFor(program, action),
+                                  .limit = action.a % 64u},
+                action, kEndless);
 }
 
 void ReceiveBundle(Program& program, const Action& action) {
-  program.Keep(program.ring().Start(
-                   safe::ReceiveBundle{.socket = program.stream().here,
-                                       .group = GroupFor(program, action)},
-                   program.Options(action)),
-               kEndless);
+  program.Start(safe::ReceiveBundle{.socket = program.stream().here,
+                                    .group = GroupFor(program, action)},
+                action, kEndless);
 }
 
 void ReadInto(Program& program, const Action& action) {
-  program.Keep(
-      program.ring().Start(safe::ReadInto{.file = program.file(),
-                                          .group = program.group(false),
-                                          .offset = action.b},
-                           program.Options(action)));
+  program.Start(safe::ReadInto{.file = program.file(),
+                               .group = program.group(false),
+                               .offset = action.b},
+                action);
 }
 
 void ReadPipeInto(Program& program, const Action& action) {
-  program.Keep(
-      program.ring().Start(safe::ReadInto{.file = program.pipe().here,
-                                          .group = program.group(false),
-                                          .limit = action.b % 64u},
-                           program.Options(action)),
-      kEndless);
+  program.Start(safe::ReadInto{.file = program.pipe().here,
+                               .group = program.group(false),
+                               .limit = action.b % 64u},
+                action, kEndless);
 }
 
 safe::StreamOptions Limit(const Action& action) {

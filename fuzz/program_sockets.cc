@@ -35,36 +35,29 @@ const Descriptor& AnySocket(Program& program, const Action& action) {
 
 void Receive(Program& program, const Action& action) {
   program.WithBuffer(action.a, [&]<typename B>(B buffer) {
-    program.Keep(
-        program.ring().Start(
-            safe::Receive<B>{.socket = AnySocket(program, action),
-                             .buffer = std::move(buffer),
-                             .flags = (action.b & 2) != 0 ? MSG_WAITALL : 0},
-            program.Options(action)),
-        kEndlessSent);
+    program.Start(
+        safe::Receive<B>{.socket = AnySocket(program, action),
+                         .buffer = std::move(buffer),
+                         .flags = (action.b & 2) != 0 ? MSG_WAITALL : 0},
+        action, kEndlessSent);
   });
 }
 
 void Send(Program& program, const Action& action) {
   const bool datagram = (action.b & 1) != 0;
-  program.Keep(
-      program.ring().Start(
-          safe::Send<Buffer>{
-              .socket = datagram ? program.datagrams() : program.stream().there,
-              .buffer = program.NewBuffer(1 + action.a % 64u, kSent)},
-          program.Options(action)),
-      kEndless);
+  program.Start(
+      safe::Send<Buffer>{
+          .socket = datagram ? program.datagrams() : program.stream().there,
+          .buffer = program.NewBuffer(1 + action.a % 64u, kSent)},
+      action, kEndless);
 }
 
 void SendLease(Program& program, const Action& action) {
   if (auto lease = program.TakeLease()) {
     for (std::size_t i = 0; i < lease->size(); ++i) (*lease)[i] = kSent;
-    program.Keep(
-        program.ring().Start(
-            safe::Send<ownership::Lease>{.socket = program.stream().there,
-                                         .buffer = std::move(*lease)},
-            program.Options(action)),
-        kEndless);
+    program.Start(safe::Send<ownership::Lease>{.socket = program.stream().there,
+                                               .buffer = std::move(*lease)},
+                  action, kEndless);
   }
 }
 
@@ -83,11 +76,9 @@ void SendMessage(Program& program, const Action& action) {
       .bytes = {std::string(5, static_cast<char>(kSent)),
                 program.NewBuffer(7, kSent)}};
   if ((action.a & 1) != 0) message.control.Pass(program.file());
-  program.Keep(program.ring().Start(
-                   safe::SendMessage<Parts>{.socket = program.stream().there,
-                                            .message = std::move(message)},
-                   program.Options(action)),
-               kEndless);
+  program.Start(safe::SendMessage<Parts>{.socket = program.stream().there,
+                                         .message = std::move(message)},
+                action, kEndless);
 }
 
 void ReceiveMessage(Program& program, const Action& action) {
@@ -96,18 +87,14 @@ void ReceiveMessage(Program& program, const Action& action) {
     message.control =
         ownership::ControlRoom(ownership::ControlRoom::For(2 * sizeof(int)));
   }
-  program.Keep(
-      program.ring().Start(
-          safe::ReceiveMessage<Buffer>{.socket = AnySocket(program, action),
-                                       .message = std::move(message)},
-          program.Options(action)),
-      kEndless);
+  program.Start(
+      safe::ReceiveMessage<Buffer>{.socket = AnySocket(program, action),
+                                   .message = std::move(message)},
+      action, kEndless);
 }
 
 void Accept(Program& program, const Action& action) {
-  program.Keep(program.ring().Start(safe::Accept{.socket = program.listener()},
-                                    program.Options(action)),
-               kEndless);
+  program.Start(safe::Accept{.socket = program.listener()}, action, kEndless);
 }
 
 void Connect(Program& program, const Action& action) {
@@ -117,11 +104,9 @@ void Connect(Program& program, const Action& action) {
   }
   auto socket = Descriptor::Adopt(
       ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  program.Keep(
-      program.ring().Start(safe::Connect{.socket = socket,
-                                         .address = program.listener_address()},
-                           program.Options(action)),
-      kEndless);
+  program.Start(
+      safe::Connect{.socket = socket, .address = program.listener_address()},
+      action, kEndless);
 }
 
 void MakeSocket(Program& program, const Action& action) {
@@ -133,7 +118,7 @@ void MakeSocket(Program& program, const Action& action) {
                                    .value = 4096}));
     return;
   }
-  program.Keep(program.ring().Start(safe::Socket{}, program.Options(action)));
+  program.Start(safe::Socket{}, action);
 }
 
 void Shutdown(Program& program, const Action& action) {
@@ -149,11 +134,9 @@ void SendZeroCopy(Program& program, const Action& action) {
     for (std::size_t i = 0; i < Memory::Size(buffer); ++i) data[i] = kSent;
     // Of registered memory it is refused, at compile time.
     if constexpr (requires { sizeof(safe::SendZeroCopy<B>); }) {
-      program.Keep(program.ring().Start(
-                       safe::SendZeroCopy<B>{.socket = program.datagrams(),
-                                             .buffer = std::move(buffer)},
-                       program.Options(action)),
-                   kEndless);
+      program.Start(safe::SendZeroCopy<B>{.socket = program.datagrams(),
+                                          .buffer = std::move(buffer)},
+                    action, kEndless);
     }
   });
 }

@@ -2,15 +2,9 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -106,47 +100,57 @@ void Path(Program& program, const Action& action) {
   const bool missing = (action.b & 3) == 3;
   const std::string file = missing ? Missing(action.b / 4) : kFile;
   const std::string other = kOther;
-  const auto start = [&](auto op) {
-    program.Keep(program.ring().Start(std::move(op), program.Options(action)));
-  };
   switch (action.a % 10) {
     case 0:
-      start(safe::Open{.directory = in,
-                       .path = file,
-                       .flags = O_RDWR | O_CREAT,
-                       .mode = 0600,
-                       .resolve = action.b % 2u});
+      program.Start(safe::Open{.directory = in,
+                               .path = file,
+                               .flags = O_RDWR | O_CREAT,
+                               .mode = 0600,
+                               .resolve = action.b % 2u},
+                    action);
       break;
     case 1:
-      start(safe::Rename{
-          .from_directory = in, .from = file, .to_directory = in, .to = other});
+      program.Start(safe::Rename{.from_directory = in,
+                                 .from = file,
+                                 .to_directory = in,
+                                 .to = other},
+                    action);
       break;
     case 2:
-      start(safe::Unlink{.directory = in, .path = file});
+      program.Start(safe::Unlink{.directory = in, .path = file}, action);
       break;
     case 3:
-      start(safe::MakeDirectory{.directory = in,
-                                .path = missing ? file : kDirectory});
+      program.Start(safe::MakeDirectory{.directory = in,
+                                        .path = missing ? file : kDirectory},
+                    action);
       break;
     case 4:
-      start(safe::Symlink{.target = file, .directory = in, .path = other});
+      program.Start(
+          safe::Symlink{.target = file, .directory = in, .path = other},
+          action);
       break;
     case 5:
-      start(safe::Link{
-          .from_directory = in, .from = file, .to_directory = in, .to = other});
+      program.Start(safe::Link{.from_directory = in,
+                               .from = file,
+                               .to_directory = in,
+                               .to = other},
+                    action);
       break;
     case 6:
-      start(safe::Stat{.directory = in, .path = file});
+      program.Start(safe::Stat{.directory = in, .path = file}, action);
       break;
     case 7:
-      start(safe::GetXattr<std::string>{.path = folder.path + "/" + kFile,
-                                        .name = missing ? file : "user.escrow",
-                                        .value = std::string(20, '-')});
+      program.Start(
+          safe::GetXattr<std::string>{.path = folder.path + "/" + kFile,
+                                      .name = missing ? file : "user.escrow",
+                                      .value = std::string(20, '-')},
+          action);
       break;
     case 8:
-      start(safe::SetXattr{.path = folder.path + "/" + kFile,
-                           .name = missing ? file : "user.escrow",
-                           .value = "value"});
+      program.Start(safe::SetXattr{.path = folder.path + "/" + kFile,
+                                   .name = missing ? file : "user.escrow",
+                                   .value = "value"},
+                    action);
       break;
     case 9:
       program.Keep(program.ring().Statx(file));
@@ -157,62 +161,72 @@ void Path(Program& program, const Action& action) {
 // Files.
 
 void OfFile(Program& program, const Action& action) {
-  const auto start = [&](auto op, Expected expected = {}) {
-    program.Keep(program.ring().Start(std::move(op), program.Options(action)),
-                 expected);
-  };
   const Descriptor& file = program.scratch();
   switch (action.a % 10) {
     case 0:
-      start(safe::Sync{.file = file,
-                       .mode = (action.b & 1) != 0 ? safe::SyncMode::kData
-                                                   : safe::SyncMode::kAll});
+      program.Start(
+          safe::Sync{.file = file,
+                     .mode = (action.b & 1) != 0 ? safe::SyncMode::kData
+                                                 : safe::SyncMode::kAll},
+          action);
       break;
     case 1:
-      start(safe::SyncRange{
-          .file = file, .length = 100, .flags = SYNC_FILE_RANGE_WRITE});
+      program.Start(
+          safe::SyncRange{
+              .file = file, .length = 100, .flags = SYNC_FILE_RANGE_WRITE},
+          action);
       break;
     case 2:
-      start(safe::Advise{.file = file, .advice = POSIX_FADV_WILLNEED});
+      program.Start(safe::Advise{.file = file, .advice = POSIX_FADV_WILLNEED},
+                    action);
       break;
     case 3:
-      start(safe::StatFile{.file = file});
+      program.Start(safe::StatFile{.file = file}, action);
       break;
     case 4:
-      start(safe::GetFileXattr<std::string>{
-          .file = file, .name = "user.escrow", .value = std::string(8, '-')});
+      program.Start(
+          safe::GetFileXattr<std::string>{.file = file,
+                                          .name = "user.escrow",
+                                          .value = std::string(8, '-')},
+          action);
       break;
     case 5:
-      start(safe::SetFileXattr{
-          .file = file,
-          .name = (action.b & 1) != 0 ? Missing(0) : std::string("user.escrow"),
-          .value = "value"});
+      program.Start(safe::SetFileXattr{.file = file,
+                                       .name = (action.b & 1) != 0
+                                                   ? Missing(0)
+                                                   : std::string("user.escrow"),
+                                       .value = "value"},
+                    action);
       break;
     case 6:
-      start(safe::Tee{.in = program.pipe().here,
-                      .out = program.pipe().there,
-                      .length = action.b},
-            kEndless);
+      program.Start(safe::Tee{.in = program.pipe().here,
+                              .out = program.pipe().there,
+                              .length = action.b},
+                    action, kEndless);
       break;
     case 7:
-      start(safe::Read<std::string>{.file = file,
-                                    .buffer = std::string(10, '-'),
-                                    .offset = 0,
-                                    .flags = RWF_NOWAIT});
+      program.Start(safe::Read<std::string>{.file = file,
+                                            .buffer = std::string(10, '-'),
+                                            .offset = 0,
+                                            .flags = RWF_NOWAIT},
+                    action);
       break;
     case 8:
-      start(safe::Write<std::string>{.file = file,
-                                     .buffer = std::string(10, '-'),
-                                     .offset = 0,
-                                     .flags = RWF_DSYNC});
+      program.Start(safe::Write<std::string>{.file = file,
+                                             .buffer = std::string(10, '-'),
+                                             .offset = 0,
+                                             .flags = RWF_DSYNC},
+                    action);
       break;
     case 9:
-      start(safe::UringCommand{
-          .file = file,
-          .command = 1,
-          .buffer = std::string(16, '-'),
-          .make = [](const std::byte*, std::size_t size) { return size; },
-          .buffer_in_entry = (action.b & 1) != 0});
+      program.Start(
+          safe::UringCommand{
+              .file = file,
+              .command = 1,
+              .buffer = std::string(16, '-'),
+              .make = [](const std::byte*, std::size_t size) { return size; },
+              .buffer_in_entry = (action.b & 1) != 0},
+          action);
       break;
   }
 }
@@ -223,10 +237,9 @@ void OfMapping(Program& program, const Action& action) {
                      : ownership::Mapping::OfFile(program.file(), 4096,
                                                   {.protection = PROT_READ});
   ESCROW_REQUIRE(mapping.has_value());
-  ownership::Mapping moved;
-  moved = std::move(*mapping);
+  MoveAbout(*mapping);
   auto operation = program.ring().Start(
-      safe::AdviseMapping{.mapping = std::move(moved),
+      safe::AdviseMapping{.mapping = std::move(*mapping),
                           .offset = (action.b & 2) != 0 ? 4096u : 0u,
                           .advice = MADV_WILLNEED},
       program.Options(action));
@@ -237,33 +250,47 @@ void OfMapping(Program& program, const Action& action) {
 
 // Sockets.
 
+void SendWith(Program& program, const Action& action,
+              ownership::ControlData control) {
+  program.Start(
+      safe::SendMessage<std::string>{
+          .socket = program.stream().there,
+          .message = {.bytes = std::string(3, static_cast<char>(kSent)),
+                      .control = std::move(control)}},
+      action, kEndless);
+}
+
 void OfSocket(Program& program, const Action& action) {
-  const auto start = [&](auto op, Expected expected = {}) {
-    program.Keep(program.ring().Start(std::move(op), program.Options(action)),
-                 expected);
-  };
   const Descriptor& socket =
       (action.b & 1) != 0 ? program.stream().here : program.datagrams();
   switch (action.a % 10) {
     case 0:
-      start(safe::SetSocketOption<int>{
-          .socket = socket, .option = SO_RCVBUF, .value = 8192});
+      program.Start(
+          safe::SetSocketOption<int>{
+              .socket = socket, .option = SO_RCVBUF, .value = 8192},
+          action);
       break;
     case 1:
-      start(safe::GetSocketOption<int>{.socket = socket, .option = SO_RCVBUF});
+      program.Start(
+          safe::GetSocketOption<int>{.socket = socket, .option = SO_RCVBUF},
+          action);
       break;
     case 2:
-      start(safe::GetSocketOption<Descriptor>{.socket = program.stream().here,
-                                              .option = kPeerPidfd});
+      program.Start(
+          safe::GetSocketOption<Descriptor>{.socket = program.stream().here,
+                                            .option = kPeerPidfd},
+          action);
       break;
     case 3:
-      start(safe::GetSocketName{.socket = socket, .peer = (action.b & 2) != 0});
+      program.Start(
+          safe::GetSocketName{.socket = socket, .peer = (action.b & 2) != 0},
+          action);
       break;
     case 4:
-      start(safe::ReceivableBytes{.socket = socket});
+      program.Start(safe::ReceivableBytes{.socket = socket}, action);
       break;
     case 5:
-      start(safe::UnsentBytes{.socket = socket});
+      program.Start(safe::UnsentBytes{.socket = socket}, action);
       break;
     case 6: {
       sockaddr_in address = {};
@@ -271,15 +298,19 @@ void OfSocket(Program& program, const Action& action) {
       address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
       const auto made = Descriptor::Adopt(
           ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-      start(safe::Bind{.socket = made, .address = SocketAddress(address)});
-      start(safe::Listen{.socket = made});
-      start(safe::Accept{.socket = made}, kEndless);
+      program.Start(
+          safe::Bind{.socket = made, .address = SocketAddress(address)},
+          action);
+      program.Start(safe::Listen{.socket = made}, action);
+      program.Start(safe::Accept{.socket = made}, action, kEndless);
       break;
     }
     case 7:
-      start(safe::SetSocketOption<std::string>{.socket = program.datagrams(),
-                                               .option = SO_BINDTODEVICE,
-                                               .value = "lo"});
+      program.Start(
+          safe::SetSocketOption<std::string>{.socket = program.datagrams(),
+                                             .option = SO_BINDTODEVICE,
+                                             .value = "lo"},
+          action);
       break;
     case 8: {
       // Control data that unix sockets do not know.
@@ -287,12 +318,7 @@ void OfSocket(Program& program, const Action& action) {
       const int mark = action.b;
       control.Add(SOL_SOCKET, SO_MARK, std::as_bytes(std::span(&mark, 1)));
       if ((action.b & 2) != 0) control.Clear();
-      start(
-          safe::SendMessage<std::string>{
-              .socket = program.stream().there,
-              .message = {.bytes = std::string(3, static_cast<char>(kSent)),
-                          .control = std::move(control)}},
-          kEndless);
+      SendWith(program, action, std::move(control));
       break;
     }
     case 9: {
@@ -300,12 +326,7 @@ void OfSocket(Program& program, const Action& action) {
       ownership::ControlData control;
       control.Pass(program.file());
       control.Pass(program.scratch());
-      start(
-          safe::SendMessage<std::string>{
-              .socket = program.stream().there,
-              .message = {.bytes = std::string(3, static_cast<char>(kSent)),
-                          .control = std::move(control)}},
-          kEndless);
+      SendWith(program, action, std::move(control));
       safe::IncomingMessage<std::string> room = {
           .bytes = std::string(8, '-'),
           .control = ownership::ControlRoom(
@@ -331,11 +352,12 @@ void OfSocket(Program& program, const Action& action) {
 // Waits.
 
 void Timers(Program& program, const Action& action) {
-  const auto now = std::chrono::nanoseconds(std::chrono::seconds(1));
+  // From now on, or of a clock that is past it.
+  const std::chrono::nanoseconds second = std::chrono::seconds(1);
   constexpr ::clockid_t kClocks[] = {CLOCK_MONOTONIC, CLOCK_REALTIME,
                                      CLOCK_BOOTTIME};
   auto timer =
-      program.ring().Start(safe::Timeout{.time = now,
+      program.ring().Start(safe::Timeout{.time = second,
                                          .absolute = (action.a & 1) != 0,
                                          .clock = kClocks[action.b % 3]},
                            program.Options(action));
@@ -349,33 +371,35 @@ void Timers(Program& program, const Action& action) {
 }
 
 void Waits(Program& program, const Action& action) {
-  const auto start = [&](auto op) {
-    program.Keep(program.ring().Start(std::move(op), program.Options(action)),
-                 kEndless);
-  };
   switch (action.a % 4) {
     case 0:
-      start(safe::WaitId{});
+      program.Start(safe::WaitId{}, action, kEndless);
       break;
     case 1: {
       const auto epoll = Descriptor::Adopt(::epoll_create1(EPOLL_CLOEXEC));
-      start(safe::EpollControl{.epoll = epoll,
-                               .file = program.pipe().here,
-                               .event = {.events = EPOLLIN, .data = {}}});
-      start(safe::EpollWait<std::array<::epoll_event, 2>>{.epoll = epoll,
-                                                          .events = {}});
+      program.Start(
+          safe::EpollControl{.epoll = epoll,
+                             .file = program.pipe().here,
+                             .event = {.events = EPOLLIN, .data = {}}},
+          action, kEndless);
+      program.Start(
+          safe::EpollWait<std::array<::epoll_event, 2>>{.epoll = epoll,
+                                                        .events = {}},
+          action, kEndless);
       break;
     }
     case 2: {
       const ownership::FutexWord first(0);
       const ownership::FutexWord second(action.b & 1);
       using Words = std::array<safe::WatchedWord, 2>;
-      start(safe::FutexWaitAny<Words>{
-          .words = Words{safe::WatchedWord{.word = first},
-                         safe::WatchedWord{.word = second}}});
+      program.Start(
+          safe::FutexWaitAny<Words>{
+              .words = Words{safe::WatchedWord{.word = first},
+                             safe::WatchedWord{.word = second}}},
+          action, kEndless);
       if ((action.b & 2) != 0) {
         first->store(1);
-        start(safe::FutexWake{.word = first});
+        program.Start(safe::FutexWake{.word = first}, action, kEndless);
       }
       break;
     }
@@ -386,7 +410,8 @@ void Waits(Program& program, const Action& action) {
         words.push_back({.word = ownership::FutexWord(0)});
       }
       if (words.empty()) words.push_back({.word = ownership::FutexWord(1)});
-      start(safe::FutexWaitAny<Words>{.words = std::move(words)});
+      program.Start(safe::FutexWaitAny<Words>{.words = std::move(words)},
+                    action, kEndless);
       break;
     }
   }
@@ -440,66 +465,13 @@ void Reserved(Program& program, const Action& action) {
   auto [sent, back] = made->Wait(std::move(sending));
   if (!sent || (action.a & 2) != 0) return;
   auto taken = table->Take(std::move(back));
-  if (taken && program.fixed_files().size() < 8) {
-    program.fixed_files().push_back(std::move(*taken));
-  }
-}
-
-// Handles and buffers as values: moved onto each other, asked for what they
-// are.
-
-template <typename T>
-void MoveAbout(T& value) {
-  T elsewhere(std::move(value));
-  value = std::move(elsewhere);
-}
-
-void Values(Program& program, const Action& action) {
-  ownership::Buffer buffer = program.NewBuffer(8);
-  MoveAbout(buffer);
-  buffer.resize(4);
-  buffer[1] = kSent;
-  ESCROW_REQUIRE(!buffer.empty() && buffer.capacity() >= 4);
-  ESCROW_REQUIRE(std::as_const(buffer)[1] == kSent);
-  ESCROW_REQUIRE(!ownership::Buffer::Allocate(8, 3).has_value());
-  ESCROW_REQUIRE(!ownership::Mapping::Anonymous(0).has_value());
-
-  Descriptor file =
-      Descriptor::Adopt(::fcntl(program.file().number(), F_DUPFD_CLOEXEC, 0));
-  MoveAbout(file);
-  ESCROW_REQUIRE(file && file.shares() == 0);
-  if ((action.a & 1) != 0) ::close(std::move(file).Release());
-
-  for (ownership::FixedFile& fixed : program.fixed_files()) {
-    MoveAbout(fixed);
-    ESCROW_REQUIRE(static_cast<bool>(fixed));
-  }
-  if (auto lease = program.TakeLease()) {
-    MoveAbout(*lease);
-    const ownership::Lease& looked_at = *lease;
-    if (looked_at.size() > 0) {
-      ESCROW_REQUIRE(&looked_at[0] == looked_at.data());
-    }
-    program.Keep(std::move(*lease));
-  }
-  if (safe::BufferPool* const pool = program.pool()) {
-    if (auto first = pool->Take()) {
-      auto second = pool->Take();
-      MoveAbout(*first);
-      if (second) *first = std::move(*second);
-    }
-  }
-
-  // The name of the call is in every error.
-  const auto gone =
-      program.ring().Wait(program.ring().Start(safe::Open{.path = Missing(1)}));
-  if (!gone) ESCROW_REQUIRE(gone.error().category().name() != nullptr);
+  if (taken) program.Keep(std::move(*taken));
 }
 
 constexpr Program::StepOf kSteps[] = {
     {kSystem, &Path},           {kSystem, &OfFile},   {kSystem, &OfMapping},
     {kSystem, &OfSocket},       {kSystem, &Timers},   {kSystem, &Waits},
-    {kSystem, &WaitForSeveral}, {kSystem, &Reserved}, {kSystem, &Values},
+    {kSystem, &WaitForSeveral}, {kSystem, &Reserved},
 };
 
 }  // namespace

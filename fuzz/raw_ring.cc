@@ -193,6 +193,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
   if (run.actions().empty()) return 0;
   Queues queues(run.actions().front());
   for (const Action& action : run.actions().subspan(1)) queues.Step(action);
-  queues.Finish();
+  // Or it is closed with what is in flight.
+  if ((run.actions().front().c & 2) == 0) queues.Finish();
   return 0;
 }

@@ -499,12 +499,13 @@ void Engine::PushPendingCancels() noexcept {
   }
 }
 
-void Engine::MakeRoomForCancels() noexcept {
-  (void)ring_->Submit();
-  if ((ring_->setup_flags() & IORING_SETUP_SQPOLL) != 0) {
-    (void)ring_->WaitForSqSpace();
+raw::EnterResult Engine::MakeRoomForCancels() noexcept {
+  raw::EnterResult made = ring_->Submit();
+  if (made && (ring_->setup_flags() & IORING_SETUP_SQPOLL) != 0) {
+    made = ring_->WaitForSqSpace();
   }
   PushPendingCancels();
+  return made;
 }
 
 // Reaping.
@@ -719,6 +720,12 @@ void Engine::OnForeignCompletion(Record* record, const io_uring_cqe& cqe) {
 raw::EnterResult Engine::Enter(unsigned count,
                                std::optional<nanoseconds> limit) {
   BeforeEnter();
+  // Where there still is no room, the kernel has just refused what is queued.
+  // It may take that in with the wait, which then has nothing that ends it.
+  while (!to_cancel_.empty()) {
+    const raw::EnterResult made = MakeRoomForCancels();
+    if (!made) return made;
+  }
   if (!limit.has_value()) return ring_->SubmitAndWait(count);
   if (*limit == nanoseconds(0)) return ring_->SubmitAndGetEvents();
   const __kernel_timespec timeout = ToTimespec(*limit);
@@ -763,8 +770,7 @@ void Engine::WaitSlowly(Record& record) {
       record.unpark(record, Record::Unpark::kGiveUp);
       continue;
     }
-    BeforeEnter();
-    const raw::EnterResult entered = ring_->SubmitAndWait(1);
+    const raw::EnterResult entered = Enter(1, std::nullopt);
     if (!entered) [[unlikely]] {
       WaitFailed(record, entered);
     }

@@ -366,7 +366,7 @@ class Engine final : public Starter {
   void StartSomeUnparked() noexcept;
   void DiscardOrphans() noexcept;
   void PushPendingCancels() noexcept;
-  void MakeRoomForCancels() noexcept;
+  raw::EnterResult MakeRoomForCancels() noexcept;
 
   friend Starter;  // for NotStarter()
   // Says what the matter is.
@@ -378,7 +378,7 @@ class Engine final : public Starter {
     RequestPendingCancels();
     // What waits for them may have nothing else that ends it.
     if (!to_cancel_.empty()) [[unlikely]] {
-      MakeRoomForCancels();
+      (void)MakeRoomForCancels();
     }
     if (unparked_.empty() && to_cancel_.empty()) NotBusy(kHasChores);
   }

@@ -186,7 +186,7 @@ Kernel& Kernel::Get() noexcept {
 }
 
 void Kernel::Reset(Options options) {
-  CloseForgotten();
+  CloseForgotten(/*any=*/true);
   if (!rings_.empty()) {
     std::fputs("escrow sim: Reset() while there are rings\n", stderr);
     std::abort();
@@ -249,10 +249,11 @@ void Kernel::CloseNumber(const std::shared_ptr<Ring>& ring) {
   }
 }
 
-void Kernel::CloseForgotten() {
+void Kernel::CloseForgotten(bool any) {
   for (std::size_t i = rings_.size(); i-- > 0;) {
     const std::shared_ptr<Ring> ring = rings_[i];
-    if (!ring->renumbered() || FileIdentity::Of(ring->fd()) == ring->file()) {
+    if (ring->fd() < 0 || !(any || ring->renumbered()) ||
+        FileIdentity::Of(ring->fd()) == ring->file()) {
       continue;
     }
     CloseNumber(ring);
@@ -288,7 +289,7 @@ void Kernel::Posted(const Ring& ring) noexcept {
 }
 
 void Kernel::ProgressClosed() {
-  CloseForgotten();
+  CloseForgotten(/*any=*/false);
   // By index: none is added meanwhile.
   for (std::size_t i = closed_.size(); i-- > 0;) {
     closed_[i]->Progress();

@@ -110,8 +110,9 @@ class Kernel {
   void MakeThreads();
   // Another descriptor of a ring that the program has; -1 if there is none.
   int FindDuplicate(const Ring& ring) const noexcept;
-  // Closes what lives on by a duplicate that was closed where nobody saw it.
-  void CloseForgotten();
+  // Closes what lives on by a duplicate that was closed where nobody saw it;
+  // with `any`, also what has its own number, which takes a system call each.
+  void CloseForgotten(bool any);
   void OnEndOfThread(const void* value) noexcept;
   // fork(3) waits for whoever is inside. The last ones who ask for that are the
   // first that it waits for.

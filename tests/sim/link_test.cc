@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <liburing.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <string>
@@ -55,6 +56,17 @@ TEST(LinkTest, FailsAsTheSystemCallsDo) {
   EXPECT_EQ(io_uring_queue_init(0, &ring, 0), -EINVAL);
   EXPECT_EQ(io_uring_enter(-1, 0, 0, 0, nullptr), -EBADF);
   EXPECT_EQ(io_uring_enter(0, 0, 0, 0, nullptr), -EOPNOTSUPP);
+}
+
+// Which is not one of liburing's.
+TEST(LinkTest, ARingIsGoneAfterTheProgramsOwnClose) {
+  io_uring_params params = {};
+  const int fd = io_uring_setup(2, &params);
+  ASSERT_GE(fd, 0);
+  EXPECT_TRUE(IsRing(fd));
+  ASSERT_EQ(::close(fd), 0);
+  Reset({});
+  EXPECT_FALSE(IsRing(fd));
 }
 
 }  // namespace
