@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <expected>
+#include <limits>
 #include <memory>
 #include <system_error>
 #include <utility>
@@ -84,7 +85,9 @@ Submission<Result<DrivenStream<kTransport>>> DrivenStream<kTransport>::Connect(
     auto made = internal::MakeSocket(address.family());
     // Without a socket nothing is done, and why there is none is the outcome.
     std::error_code error = made ? std::error_code() : made.error();
-    Descriptor socket = made ? std::move(*made) : Descriptor::Permanent(-1);
+    Descriptor socket =
+        made ? std::move(*made)
+             : Descriptor::Permanent(std::numeric_limits<int>::max());
     safe::Connect connect{.socket = socket, .address = address};
     return internal::MapOutcome(
         std::move(connect),

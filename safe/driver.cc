@@ -104,8 +104,10 @@ bool SubmissionState::Suspend(std::coroutine_handle<> waiter) {
 
 void SubmissionState::Abandon() noexcept {
   abandoned_.store(true);
-  const std::uint32_t stage = stage_.load();
-  if (kind_ == Kind::kClose || (stage != kStarted && stage != kAwaited)) return;
+  // The waiter is being destroyed.
+  std::uint32_t stage = kAwaited;
+  if (stage_.compare_exchange_strong(stage, kStarted)) stage = kStarted;
+  if (kind_ == Kind::kClose || stage != kStarted) return;
   driver_->Run(std::make_unique<AbandonJob>(shared_from_this()),
                /*eager=*/false);
 }
