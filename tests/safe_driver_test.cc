@@ -549,9 +549,17 @@ TYPED_TEST(DriverTest, MistakesEndTheProgram) {
         (void)std::move(read).Wait();
       },
       "after its Close");
+  EXPECT_DEATH(
+      {
+        TypeParam source;
+        DrivenFile used = adopt(source);
+        BufferedReader(used).Consume(1);
+      },
+      "more consumed than there is");
   EXPECT_DEATH(TypeParam(0), "lets nothing be in flight");
 }
-TEST(SharedDriverTest, WaitInItsThreadEndsTheProgram) {
+// Before there are other threads.
+TEST(SharedDriverDeathTest, WaitInItsThreadEndsTheProgram) {
   EXPECT_DEATH(
       {
         Shared source;
@@ -862,7 +870,6 @@ TYPED_TEST(DriverTest, BufferedReaderHandsOutWhatIsThere) {
   reader.Consume(4);
   (void)reader.Fill();
   EXPECT_EQ(reader.Fill().Wait(), 4u);
-  EXPECT_DEATH(reader.Consume(5), "more consumed than there is");
 }
 
 // R18: all of it, in parts.
