@@ -1,0 +1,138 @@
+#include "escrow/safe/driven_sockets.h"
+
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <expected>
+#include <limits>
+#include <memory>
+#include <system_error>
+#include <utility>
+
+#include "escrow/ownership/descriptor.h"
+#include "escrow/ownership/socket_address.h"
+#include "escrow/raw/error.h"
+#include "escrow/safe/driver.h"
+#include "escrow/safe/result.h"
+#include "escrow/safe/socket_ops.h"
+
+namespace escrow::safe {
+
+using ownership::Descriptor;
+using ownership::SocketAddress;
+
+namespace internal {
+namespace {
+
+// The error of the last call, for whose category there has to be one place.
+std::unexpected<std::error_code> Failed(const raw::CallCategory& category) {
+  return std::unexpected(std::error_code(errno, category));
+}
+
+}  // namespace
+
+Result<Descriptor> MakeSocket(int family) {
+  const int made = ::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (made < 0) {
+    static const auto& category = *new raw::CallCategory("socket");
+    return Failed(category);
+  }
+  return Descriptor::Adopt(made);
+}
+
+Result<std::pair<Descriptor, Descriptor>> MakePair() {
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
+    static const auto& category = *new raw::CallCategory("socketpair");
+    return Failed(category);
+  }
+  return std::pair(Descriptor::Adopt(ends[0]), Descriptor::Adopt(ends[1]));
+}
+
+Result<BoundSocket> BindSocket(const SocketAddress& address, int backlog) {
+  auto made = MakeSocket(address.family());
+  if (!made) return std::unexpected(made.error());
+  const int socket = made->number();
+  const int yes = 1;
+  if (address.family() != AF_UNIX &&
+      ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) != 0) {
+    static const auto& category = *new raw::CallCategory("setsockopt");
+    return Failed(category);
+  }
+  if (::bind(socket, address.data(), address.size()) != 0) {
+    static const auto& category = *new raw::CallCategory("bind");
+    return Failed(category);
+  }
+  if (::listen(socket, backlog) != 0) {
+    static const auto& category = *new raw::CallCategory("listen");
+    return Failed(category);
+  }
+  SocketAddress bound;
+  if (::getsockname(socket, bound.room(), bound.size_room()) != 0) {
+    static const auto& category = *new raw::CallCategory("getsockname");
+    return Failed(category);
+  }
+  return BoundSocket{std::move(*made), bound};
+}
+
+}  // namespace internal
+
+template <Transport kTransport>
+Submission<Result<DrivenStream<kTransport>>> DrivenStream<kTransport>::Connect(
+    std::shared_ptr<internal::DriverBase> driver,
+    const SocketAddress& address) {
+  auto make = [driver, address] {
+    auto made = internal::MakeSocket(address.family());
+    // Without a socket nothing is done, and why there is none is the outcome.
+    std::error_code error = made ? std::error_code() : made.error();
+    Descriptor socket =
+        made ? std::move(*made)
+             : Descriptor::Permanent(std::numeric_limits<int>::max());
+    safe::Connect connect{.socket = socket, .address = address};
+    return internal::MapOutcome(
+        std::move(connect),
+        [driver, error, socket = std::move(socket)](
+            const Result<void>& connected) mutable -> Result<DrivenStream> {
+          if (error) return std::unexpected(error);
+          if (!connected) return std::unexpected(connected.error());
+          return DrivenStream(driver, std::move(socket));
+        });
+  };
+  return internal::Submit(driver, Kind::kNone, nullptr,
+                          internal::Single<decltype(make)>{std::move(make)});
+}
+
+template <Transport kTransport>
+auto DrivenListener<kTransport>::Accept() -> Submission<Result<Connection>> {
+  return object_.SubmitOp(Kind::kAccept, [driver = object_.driver()](
+                                             Descriptor& socket) {
+    return internal::MapOutcome(
+        safe::Accept{.socket = socket},
+        [driver](
+            Result<safe::Accept::Connection> accepted) -> Result<Connection> {
+          if (!accepted) return std::unexpected(accepted.error());
+          return Connection{Stream(driver, std::move(accepted->socket)),
+                            accepted->peer};
+        });
+  });
+}
+
+template <Transport kTransport>
+auto DrivenListener<kTransport>::AcceptStream() -> Submission<Result<Stream>> {
+  return object_.SubmitOp(Kind::kAccept, [driver = object_.driver()](
+                                             Descriptor& socket) {
+    return internal::MapOutcome(
+        safe::Accept{.socket = socket},
+        [driver](Result<safe::Accept::Connection> accepted) -> Result<Stream> {
+          if (!accepted) return std::unexpected(accepted.error());
+          return Stream(driver, std::move(accepted->socket));
+        });
+  });
+}
+
+template class DrivenStream<Transport::kTcp>;
+template class DrivenStream<Transport::kUnix>;
+template class DrivenListener<Transport::kTcp>;
+template class DrivenListener<Transport::kUnix>;
+
+}  // namespace escrow::safe
