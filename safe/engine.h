@@ -509,7 +509,7 @@ class Engine final : public Starter {
   bool buried_ = false;       // and the kernel kept some records
   bool dispatching_ = false;  // user code is running
   bool interrupted_ = false;
-  bool discarding_ = false;   // and so are destructors of user types
+  bool discarding_ = false;  // and so are destructors of user types
 };
 
 // Whether one of `strings` has a NUL inside, up to which only the kernel would

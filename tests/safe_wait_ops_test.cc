@@ -59,7 +59,9 @@ struct PollCase {
 
   auto Good() { return PollOnce{.file = full.read, .events = POLLIN}; }
   void Expect(Result<std::uint32_t> events) { EXPECT_EQ(*events, POLLIN); }
-  auto Waits() { return PollOnce{.file = empty.read, .events = POLLIN | POLLPRI}; }
+  auto Waits() {
+    return PollOnce{.file = empty.read, .events = POLLIN | POLLPRI};
+  }
   void EndWait() { EXPECT_EQ(::write(empty.write.number(), "x", 1), 1); }
   void ExpectWaited(Result<std::uint32_t> events) {
     EXPECT_EQ(*events, POLLIN);
