@@ -1,4 +1,7 @@
-// Runs the examples that have no test of their own.
+// usage: examples_test [PROGRAM ARGUMENT...]
+//
+// Runs the examples that have no test of their own; if a program is given, by
+// that, with their command lines behind its arguments.
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -30,7 +33,18 @@ namespace {
 namespace fs = std::filesystem;
 using ownership::Descriptor;
 
-std::string Program(const std::string& name) { return "examples/" + name; }
+// What runs the examples, and the arguments of that.
+std::vector<std::string>& Runner() {
+  static std::vector<std::string> runner;
+  return runner;
+}
+
+// For a shell.
+std::string Program(const std::string& name) {
+  std::string command;
+  for (const std::string& word : Runner()) command += word + ' ';
+  return command + "examples/" + name;
+}
 
 struct Outcome {
   int status;
@@ -79,7 +93,10 @@ std::string Pattern(std::size_t size) {
 // A server that runs until the end of the test.
 class Server {
  public:
-  explicit Server(std::vector<std::string> arguments) {
+  Server(const std::string& name, const std::vector<std::string>& options) {
+    std::vector<std::string> arguments = Runner();
+    arguments.push_back("examples/" + name);
+    arguments.insert(arguments.end(), options.begin(), options.end());
     int ends[2];
     EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
     const Descriptor out = Descriptor::Adopt(ends[0]);
@@ -159,7 +176,7 @@ std::string ReceiveAll(const Descriptor& socket) {
 }
 
 TEST(EchoServerTest, SendsBackWhatItGets) {
-  Server server({Program("echo_server"), "0"});
+  Server server("echo_server", {"0"});
   std::vector<Descriptor> peers;
   for (int i = 0; i < 50; ++i) peers.push_back(server.Connect());
   for (std::size_t i = 0; i < peers.size(); ++i) {
@@ -180,7 +197,7 @@ TEST(EchoServerTest, SendsBackWhatItGets) {
 }
 
 TEST(EchoServerTest, SaysWhatIsWrong) {
-  const Server server({Program("echo_server"), "0"});
+  const Server server("echo_server", {"0"});
   const Outcome taken =
       Shell(Program("echo_server ") + std::to_string(server.port()));
   EXPECT_EQ(taken.status, 1);
@@ -216,7 +233,7 @@ class FileServerTest : public DirectoryTest {
   }
 
   const std::string large_ = Pattern(1'000'000);
-  Server server_{{Program("file_server"), DirectoryTest::directory_, "0"}};
+  Server server_{"file_server", {DirectoryTest::directory_, "0"}};
 };
 
 TEST_F(FileServerTest, ServesFiles) {
@@ -357,3 +374,9 @@ TEST(HttpTest, HeadsAreParsed) {
 
 }  // namespace
 }  // namespace escrow::examples
+
+int main(int argc, char** argv) {
+  ::testing::InitGoogleTest(&argc, argv);
+  escrow::examples::Runner().assign(argv + 1, argv + argc);
+  return RUN_ALL_TESTS();
+}
