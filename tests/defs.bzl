@@ -43,8 +43,9 @@ def safe_test(name, srcs, deps, size, tags = [], not_on_fallback = {}, error = "
         args = ["--gtest_filter=-" + ":".join(_COUNTS + skipped)],
         # Else it would be up to the loader which liburing comes first.
         linkstatic = True,
-        # ThreadSanitizer lets no child of a process with threads start any, which death tests do.
-        tags = tags + [tag for tag in ["single-thread"] if tag not in tags],
+        # What AddressSanitizer could see here, it sees on the simulated kernel. ThreadSanitizer lets no child of a
+        # process with threads start any, which death tests do.
+        tags = tags + [tag for tag in ["no-asan", "single-thread"] if tag not in tags],
         deps = [
             ":forbidden_with_" + error,
             ":" + name + "_objects",
