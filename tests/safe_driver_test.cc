@@ -766,12 +766,13 @@ SocketAddress Loopback() {
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   return SocketAddress(address);
 }
-// R17: in the abstract namespace.
+// R17: in the abstract namespace, which processes share that may have the same
+// number.
 SocketAddress UnixName(int number) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
-  const std::string name =
-      "escrow-" + std::to_string(::getpid()) + "-" + std::to_string(number);
+  const std::string name = "escrow-" + std::to_string(std::random_device()()) +
+                           "-" + std::to_string(number);
   std::memcpy(address.sun_path + 1, name.data(), name.size());
   return {reinterpret_cast<const sockaddr*>(&address),
           offsetof(sockaddr_un, sun_path) + 1 + name.size()};
