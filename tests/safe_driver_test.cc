@@ -127,6 +127,19 @@ struct Ends {
   }
 };
 
+// How many descriptors are open when the thread of the last test's driver,
+// which ends by itself, has ended.
+int DescriptorsAtRest() {
+  int count = OpenDescriptors();
+  for (int same = 0; same < 10;) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    const int now = OpenDescriptors();
+    same = now == count ? same + 1 : 0;
+    count = now;
+  }
+  return count;
+}
+
 // A coroutine that runs to its end by itself, and says so.
 struct Task {
   struct promise_type {
@@ -370,7 +383,7 @@ TYPED_TEST(DriverTest, DroppedLeavesNothingOpen) {
   TypeParam source;
   (void)source.driver();
   RunAndWait(source, [](Ring&) {});
-  const int before = OpenDescriptors();
+  const int before = DescriptorsAtRest();
   std::atomic<int> got = 0;
   Task task = Await(source, pipe, got);
   RunAndWait(source, [&](Ring&) { task.frame.destroy(); });
@@ -379,7 +392,7 @@ TYPED_TEST(DriverTest, DroppedLeavesNothingOpen) {
     if (i % 4 != 0) opened.Start(i % 4 == 1);
     if (i % 4 == 2) source.Until([&] { return opened.done(); });
   }
-  source.Until([&] { return OpenDescriptors() == before; });
+  source.Until([&] { return OpenDescriptors() <= before; });
 }
 
 // R20 (double free when cancelled, a lock dropped after its memory): dropped at
@@ -387,7 +400,7 @@ TYPED_TEST(DriverTest, DroppedLeavesNothingOpen) {
 TYPED_TEST(DriverTest, EndsWithItsHandles) {
   const Ends pipe;
   std::atomic<int> alive = 0;
-  const int before = OpenDescriptors();
+  const int before = DescriptorsAtRest();
   {
     std::optional<Submission<Transfer<Counted>>> late;
     TypeParam source(2);
@@ -406,12 +419,11 @@ TYPED_TEST(DriverTest, EndsWithItsHandles) {
       reads.front() = std::move(reads.back());
     }
   }
-  for (int i = 0; i < 5000 && (alive != 0 || OpenDescriptors() != before);
-       ++i) {
+  for (int i = 0; i < 5000 && (alive != 0 || OpenDescriptors() > before); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   EXPECT_EQ(alive, 0);
-  EXPECT_EQ(OpenDescriptors(), before);
+  EXPECT_LE(OpenDescriptors(), before);
 }
 
 // R15: the outcome of what the end of a ring ends is there.
@@ -728,7 +740,7 @@ TYPED_TEST(DriverTest, ClosingMidOperationLeaksNothing) {
   const Ends pipe;
   TypeParam source;
   RunAndWait(source, [](Ring&) {});
-  const int before = OpenDescriptors();
+  const int before = DescriptorsAtRest();
   enum How { kClose, kDropClose, kNeverStartClose, kDrop, kDropAll, kEnd };
   for (int how = kClose; how < kEnd; ++how) {
     std::optional file =
@@ -753,7 +765,7 @@ TYPED_TEST(DriverTest, ClosingMidOperationLeaksNothing) {
       EXPECT_EQ(size.error(), std::errc::operation_canceled) << how;
       EXPECT_EQ(buffer, "kept");
     }
-    source.Until([&] { return OpenDescriptors() == before; });
+    source.Until([&] { return OpenDescriptors() <= before; });
   }
   // The error of close(2) is reported.
   auto bad = DrivenFile::Adopt(source.driver(), Descriptor::Permanent(1 << 30));
@@ -783,7 +795,7 @@ void ExpectConnections(Source& source, const SocketAddress& address) {
   using Stream = typename Listener::Stream;
   const auto& driver = source.driver();
   RunAndWait(source, [](Ring&) {});
-  const int before = OpenDescriptors();
+  const int before = DescriptorsAtRest();
   {
     auto listener = Listener::Bind(driver, address);
     ASSERT_TRUE(listener) << listener.error().message();
@@ -824,7 +836,7 @@ void ExpectConnections(Source& source, const SocketAddress& address) {
     EXPECT_EQ(std::move(blocked).Wait().error(), std::errc::operation_canceled);
     EXPECT_FALSE(Stream::Connect(driver, listener->address()).Wait());
   }
-  source.Until([&] { return OpenDescriptors() == before; });
+  source.Until([&] { return OpenDescriptors() <= before; });
 }
 TYPED_TEST(DriverTest, TcpConnections) {
   TypeParam source;
@@ -900,7 +912,7 @@ TYPED_TEST(DriverTest, PrintWritesAll) {
 // R20 (#21), R5, R6: many threads, which drop what they have at any time.
 TEST(SharedDriverTest, ManyThreadsDropAtRandom) {
   const TemporaryFile temporary(std::string(1000, 'x'));
-  const int before = OpenDescriptors();
+  const int before = DescriptorsAtRest();
   std::atomic<int> alive = 0;
   std::atomic<int> done = 0;
   {
@@ -940,12 +952,12 @@ TEST(SharedDriverTest, ManyThreadsDropAtRandom) {
     for (std::thread& thread : threads) thread.join();
   }
   EXPECT_EQ(done, 360);
-  for (int i = 0; i < 10'000 && (alive != 0 || OpenDescriptors() != before);
+  for (int i = 0; i < 10'000 && (alive != 0 || OpenDescriptors() > before);
        ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   EXPECT_EQ(alive, 0);
-  EXPECT_EQ(OpenDescriptors(), before);
+  EXPECT_LE(OpenDescriptors(), before);
 }
 
 }  // namespace
