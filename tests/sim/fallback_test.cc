@@ -427,8 +427,8 @@ TEST_F(FallbackTest, AnEdgeComesAfterTheQueueWasEmptied) {
   ASSERT_EQ(::epoll_ctl(epoll, EPOLL_CTL_ADD, ring->ring_fd, &event), 0);
   int ends[2];
   ASSERT_EQ(::pipe(ends), 0);
-  char byte = 0;
-  for (int i = 0; i < kReads; ++i) {
+  std::array<char, kReads> bytes = {};
+  for (char& byte : bytes) {
     io_uring_prep_read(io_uring_get_sqe(ring), ends[0], &byte, 1, 0);
   }
   EXPECT_EQ(io_uring_submit(ring), kReads);
