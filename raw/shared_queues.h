@@ -376,6 +376,7 @@ class SubmissionQueue {
 // so that all that is claimed is copied, and any thread may give it back to the
 // kernel. The kernel's head never passes what nobody has.
 template <typename Memory>
+// NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): between threads.
 class CompletionQueue {
   template <typename T>
   using Atomic = typename Memory::template Atomic<T>;

@@ -53,9 +53,9 @@ SeekOp SeekWork::Make() const {
 }  // namespace internal
 
 Submission<Result<DrivenFile>> DrivenFile::Open(
-    std::shared_ptr<internal::DriverBase> driver, std::string path, int flags,
-    ::mode_t mode) {
-  auto make = [driver, path = std::move(path), flags, mode]() mutable {
+    const std::shared_ptr<internal::DriverBase>& driver, std::string path,
+    int flags, ::mode_t mode) {
+  auto make = [driver = driver, path = std::move(path), flags, mode]() mutable {
     return internal::MapOutcome(
         safe::Open{.path = std::move(path),
                    .flags = flags,

@@ -146,8 +146,8 @@ class DrivenFile {
       : object_(std::move(driver), std::move(file)) {}
 
   static Submission<Result<DrivenFile>> Open(
-      std::shared_ptr<internal::DriverBase> driver, std::string path, int flags,
-      ::mode_t mode);
+      const std::shared_ptr<internal::DriverBase>& driver, std::string path,
+      int flags, ::mode_t mode);
 
   internal::DrivenObject object_;
 };

@@ -79,9 +79,9 @@ Result<BoundSocket> BindSocket(const SocketAddress& address, int backlog) {
 
 template <Transport kTransport>
 Submission<Result<DrivenStream<kTransport>>> DrivenStream<kTransport>::Connect(
-    std::shared_ptr<internal::DriverBase> driver,
+    const std::shared_ptr<internal::DriverBase>& driver,
     const SocketAddress& address) {
-  auto make = [driver, address] {
+  auto make = [driver = driver, address] {
     auto made = internal::MakeSocket(address.family());
     // Without a socket nothing is done, and why there is none is the outcome.
     std::error_code error = made ? std::error_code() : made.error();

@@ -41,7 +41,7 @@ Result<BoundSocket> BindSocket(const ownership::SocketAddress& address,
 
 }  // namespace internal
 
-enum class Transport { kTcp, kUnix };
+enum class Transport : std::uint8_t { kTcp, kUnix };
 
 template <Transport kTransport>
 class DrivenListener;
@@ -122,7 +122,7 @@ class DrivenStream {
       : object_(std::move(driver), std::move(socket)) {}
 
   static Submission<Result<DrivenStream>> Connect(
-      std::shared_ptr<internal::DriverBase> driver,
+      const std::shared_ptr<internal::DriverBase>& driver,
       const ownership::SocketAddress& address);
 
   internal::DrivenObject object_;

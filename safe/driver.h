@@ -272,6 +272,7 @@ class SubmissionState : public DriverWaker,
   class StartJob;
   class AbandonJob;
 
+  // NOLINTNEXTLINE(performance-enum-size): as the word is that is waited for.
   enum Stage : std::uint32_t { kPrepared, kStarted, kAwaited, kDone };
 
   void Arrive(Ring& ring);
