@@ -28,7 +28,7 @@
 namespace escrow::raw {
 
 // Where the order of memory matters, for a test that relaxes one at a time.
-enum class OrderedAt {
+enum class OrderedAt : std::uint8_t {
   kNowhere,
   kTakeCounter,
   kTakeHead,
@@ -133,6 +133,7 @@ struct StandardMemory {
 // bits; the kernel's two are their lower halves. As each element published was
 // taken before, no element is overwritten that has not been read.
 template <typename Memory>
+// NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): between threads.
 class SubmissionQueue {
   template <typename T>
   using Atomic = typename Memory::template Atomic<T>;
