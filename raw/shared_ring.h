@@ -35,11 +35,11 @@
 // Think of a ring for each thread first, with messages between them
 // (raw::MsgRing) where work has to move. Nothing is contended then, the kernel
 // can do with IORING_SETUP_SINGLE_ISSUER and DEFER_TASKRUN, and each thread's
-// submits do its own work. Several threads take a quarter to a third of the time
-// that way, and about as much as with this when each sends a message for each
-// of its batches. This is for programs whose threads cannot have rings, or whose
-// work is no thread's in particular: several threads take 0.4 to 0.8 of what
-// they do with a ring between two mutexes, and one thread, or threads that
+// submits do its own work. Several threads take a quarter to a third of the
+// time that way, and about as much as with this when each sends a message for
+// each of its batches. This is for programs whose threads cannot have rings, or
+// whose work is no thread's in particular: several threads take 0.4 to 0.8 of
+// what they do with a ring between two mutexes, and one thread, or threads that
 // seldom run at once, 1.0 to 1.3. Here nobody waits for a thread that is in the
 // kernel, or that was interrupted.
 // (//bench:shared measures all of them.)
