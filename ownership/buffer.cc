@@ -14,7 +14,7 @@ namespace escrow::ownership {
 
 std::expected<Buffer, std::error_code> Buffer::Allocate(std::size_t size,
                                                         std::size_t alignment) {
-  static const auto& category = *new raw::CallCategory("posix_memalign");
+  const auto& category = raw::CategoryOf<"posix_memalign">();
   void* data = nullptr;
   if (!std::has_single_bit(alignment)) {
     return std::unexpected(std::error_code(EINVAL, category));

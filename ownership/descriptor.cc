@@ -104,9 +104,8 @@ Descriptor Descriptor::Permanent(int number) {
 }
 
 std::expected<Descriptor, std::error_code> Descriptor::Duplicate() const {
-  static const auto& category = *new raw::CallCategory("fcntl");
   const int copy = fcntl(number(), F_DUPFD_CLOEXEC, 0);
-  if (copy < 0) return std::unexpected(std::error_code(errno, category));
+  if (copy < 0) return std::unexpected(raw::LastError<"fcntl">());
   return Adopt(copy);
 }
 

@@ -17,13 +17,12 @@ namespace escrow::ownership {
 std::expected<Mapping, std::error_code> Mapping::Map(std::size_t size,
                                                      int number,
                                                      const Options& options) {
-  static const auto& category = *new raw::CallCategory("mmap");
   ESCROW_CHECK((options.flags & MAP_FIXED) == 0,
                "a Mapping in the place of what somebody else owns");
   void* const data = ::mmap(nullptr, size, options.protection, options.flags,
                             number, static_cast<off_t>(options.offset));
   if (data == MAP_FAILED) {
-    return std::unexpected(std::error_code(errno, category));
+    return std::unexpected(raw::LastError<"mmap">());
   }
   return Mapping(static_cast<std::byte*>(data), size);
 }

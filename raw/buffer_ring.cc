@@ -57,8 +57,7 @@ std::expected<BufferRing, std::error_code> BufferRing::Map(
                       PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
                       ring.get()->ring_fd, static_cast<off_t>(offset));
   if (memory == MAP_FAILED) {
-    static const auto& category = *new CallCategory("mmap");
-    const std::error_code error(errno, category);
+    const std::error_code error = LastError<"mmap">();
     io_uring_unregister_buf_ring(ring.get(), options.group);
     return std::unexpected(error);
   }

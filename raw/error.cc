@@ -56,13 +56,11 @@ const std::error_category& SetupCategory() noexcept {
 }
 
 const std::error_category& EnterCategory() noexcept {
-  static const auto& category = *new CallCategory("io_uring_enter");
-  return category;
+  return CategoryOf<"io_uring_enter">();
 }
 
 const std::error_category& RegisterCategory() noexcept {
-  static const auto& category = *new CallCategory("io_uring_register");
-  return category;
+  return CategoryOf<"io_uring_register">();
 }
 
 const std::error_category& RegisterCategory(unsigned opcode) noexcept {

@@ -1,6 +1,9 @@
 #ifndef ESCROW_RAW_ERROR_H_
 #define ESCROW_RAW_ERROR_H_
 
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
 #include <string>
 #include <system_error>
 
@@ -26,6 +29,31 @@ class CallCategory : public std::error_category {
   const char* call_;
 };
 
+// A string literal, as an argument of a template.
+template <std::size_t kSize>
+struct CallName {
+  // NOLINTNEXTLINE(google-explicit-constructor): stands for the literal.
+  consteval CallName(const char (&literal)[kSize]) noexcept {
+    std::copy_n(literal, kSize, text);
+  }
+
+  char text[kSize];
+};
+
+// The category of the call of that name: CategoryOf<"mmap">().
+template <CallName kCall>
+const std::error_category& CategoryOf() noexcept {
+  // Never destroyed: error codes are looked at until the very end of a program.
+  static const auto& category = *new CallCategory(kCall.text);
+  return category;
+}
+
+// What errno says of that call, which was the last one.
+template <CallName kCall>
+std::error_code LastError() noexcept {
+  return {errno, CategoryOf<kCall>()};
+}
+
 // io_uring_setup(2). Its messages say what to do about the errors that the
 // machine's configuration causes: no such system call, io_uring disabled by a
 // sysctl or by seccomp, the limit on locked memory.
@@ -46,7 +74,6 @@ const std::error_category& RegisterCategory(unsigned opcode) noexcept;
 // The results of operation `Op` of ops.h.
 template <typename Op>
 const std::error_category& OperationCategory() noexcept {
-  // Never destroyed: error codes are looked at until the very end of a program.
   static const auto& category = *new CallCategory(Op::kInfo.call);
   return category;
 }

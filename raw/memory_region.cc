@@ -47,8 +47,7 @@ std::expected<void*, std::error_code> MapRegion(Ring& ring, std::size_t size,
       mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
            ring.get()->ring_fd, static_cast<off_t>(region.mmap_offset));
   if (memory == MAP_FAILED) {
-    static const auto& category = *new CallCategory("mmap");
-    return std::unexpected(std::error_code(errno, category));
+    return std::unexpected(LastError<"mmap">());
   }
   return memory;
 }

@@ -35,9 +35,9 @@ std::error_code UnregisterRingFd(Ring& ring) noexcept {
 }
 
 std::error_code CloseRingFd(Ring& ring) noexcept {
-  static const auto& category = *new CallCategory("io_uring_close_ring_fd");
   const int result = io_uring_close_ring_fd(ring.get());
-  return result < 0 ? std::error_code(-result, category) : std::error_code();
+  if (result >= 0) return {};
+  return {-result, CategoryOf<"io_uring_close_ring_fd">()};
 }
 
 std::error_code RegisterEventfd(Ring& ring, int event_fd) noexcept {

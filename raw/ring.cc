@@ -34,11 +34,6 @@ std::error_code ErrorOf(int result, const std::error_category& category) {
   return result < 0 ? std::error_code(-result, category) : std::error_code();
 }
 
-const std::error_category& AdviseCategory() noexcept {
-  static const auto& category = *new CallCategory("madvise");
-  return category;
-}
-
 }  // namespace
 
 std::expected<Ring, std::error_code> Ring::Create(const RingOptions& options) {
@@ -147,8 +142,8 @@ std::error_code Ring::SetIowait(bool enabled) noexcept {
 }
 
 std::error_code Ring::SetCqEventfdEnabled(bool enabled) noexcept {
-  static const auto& category = *new CallCategory("io_uring_cq_eventfd_toggle");
-  return ErrorOf(io_uring_cq_eventfd_toggle(&ring_, enabled), category);
+  return ErrorOf(io_uring_cq_eventfd_toggle(&ring_, enabled),
+                 CategoryOf<"io_uring_cq_eventfd_toggle">());
 }
 
 std::error_code Ring::Resize(std::uint32_t entries,
@@ -175,7 +170,7 @@ std::error_code Ring::Resize(std::uint32_t entries,
 }
 
 std::error_code Ring::DontFork() noexcept {
-  return ErrorOf(io_uring_ring_dontfork(&ring_), AdviseCategory());
+  return ErrorOf(io_uring_ring_dontfork(&ring_), CategoryOf<"madvise">());
 }
 
 void Ring::CloseInChild() noexcept {

@@ -15,9 +15,9 @@ namespace escrow::safe {
 using std::chrono::nanoseconds;
 
 Result<BusResult> Bus::Dispatch(std::optional<nanoseconds> limit) {
-  static const auto& category = *new raw::CallCategory("Bus::Dispatch");
   const auto failure = [](int error) {
-    return std::unexpected(std::error_code(error, category));
+    return std::unexpected(
+        std::error_code(error, raw::CategoryOf<"Bus::Dispatch">()));
   };
   using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();

@@ -22,20 +22,11 @@ using ownership::Descriptor;
 using ownership::SocketAddress;
 
 namespace internal {
-namespace {
-
-// The error of the last call, for whose category there has to be one place.
-std::unexpected<std::error_code> Failed(const raw::CallCategory& category) {
-  return std::unexpected(std::error_code(errno, category));
-}
-
-}  // namespace
 
 Result<Descriptor> MakeSocket(int family) {
   const int made = ::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (made < 0) {
-    static const auto& category = *new raw::CallCategory("socket");
-    return Failed(category);
+    return std::unexpected(raw::LastError<"socket">());
   }
   return Descriptor::Adopt(made);
 }
@@ -43,8 +34,7 @@ Result<Descriptor> MakeSocket(int family) {
 Result<std::pair<Descriptor, Descriptor>> MakePair() {
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
-    static const auto& category = *new raw::CallCategory("socketpair");
-    return Failed(category);
+    return std::unexpected(raw::LastError<"socketpair">());
   }
   return std::pair(Descriptor::Adopt(ends[0]), Descriptor::Adopt(ends[1]));
 }
@@ -56,21 +46,17 @@ Result<BoundSocket> BindSocket(const SocketAddress& address, int backlog) {
   const int yes = 1;
   if (address.family() != AF_UNIX &&
       ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) != 0) {
-    static const auto& category = *new raw::CallCategory("setsockopt");
-    return Failed(category);
+    return std::unexpected(raw::LastError<"setsockopt">());
   }
   if (::bind(socket, address.data(), address.size()) != 0) {
-    static const auto& category = *new raw::CallCategory("bind");
-    return Failed(category);
+    return std::unexpected(raw::LastError<"bind">());
   }
   if (::listen(socket, backlog) != 0) {
-    static const auto& category = *new raw::CallCategory("listen");
-    return Failed(category);
+    return std::unexpected(raw::LastError<"listen">());
   }
   SocketAddress bound;
   if (::getsockname(socket, bound.room(), bound.size_room()) != 0) {
-    static const auto& category = *new raw::CallCategory("getsockname");
-    return Failed(category);
+    return std::unexpected(raw::LastError<"getsockname">());
   }
   return BoundSocket{std::move(*made), bound};
 }

@@ -296,8 +296,7 @@ class SharedDriver::Core {
     auto share = std::make_unique<std::shared_ptr<Core>>(self);
     if (const int error =
             ::pthread_create(&thread_, nullptr, &Thread, share.get())) {
-      static const auto& category = *new raw::CallCategory("pthread_create");
-      return {error, category};
+      return {error, raw::CategoryOf<"pthread_create">()};
     }
     (void)share.release();
     ready_.wait(0);

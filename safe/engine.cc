@@ -207,10 +207,7 @@ void Engine::LookAhead() noexcept {
 }
 
 void Engine::Refuse(Record& record) noexcept {
-  static const auto& category = *new raw::CallCategory("in_flight_limit");
-  record.result.category = []() noexcept -> const std::error_category& {
-    return category;
-  };
+  record.result.category = &raw::CategoryOf<"in_flight_limit">;
   Finish(record, -EAGAIN);
 }
 

@@ -41,14 +41,13 @@ class EpollBackend final : public internal::PollBackend {
   }
 
   Result<void> Wait(Events& events, std::optional<nanoseconds> limit) override {
-    static const auto& category = *new raw::CallCategory("epoll_wait");
     events.clear();
     std::array<epoll_event, 128> room;
     const std::size_t count = std::min(events.capacity(), room.size());
     const int found =
         ::epoll_wait(epoll_.number(), room.data(), static_cast<int>(count),
                      MillisecondsOf(limit));
-    if (found < 0) return std::unexpected(std::error_code(errno, category));
+    if (found < 0) return std::unexpected(raw::LastError<"epoll_wait">());
     for (int i = 0; i < found; ++i) {
       const epoll_event& event = room[static_cast<std::size_t>(i)];
       events.Add({Token{event.data.u64}, event.events});
@@ -68,15 +67,15 @@ class EpollBackend final : public internal::PollBackend {
 
   Result<void> Control(int operation, int file, Token token,
                        std::uint32_t bits) const {
-    static const auto& category = *new raw::CallCategory("epoll_ctl");
     if (ended_.load()) {
-      return std::unexpected(std::error_code(EOWNERDEAD, category));
+      return std::unexpected(
+          std::error_code(EOWNERDEAD, raw::CategoryOf<"epoll_ctl">()));
     }
     epoll_event event = {};
     event.events = bits | EPOLLET;
     event.data.u64 = static_cast<std::uint64_t>(token);
     if (::epoll_ctl(epoll_.number(), operation, file, &event) != 0) {
-      return std::unexpected(std::error_code(errno, category));
+      return std::unexpected(raw::LastError<"epoll_ctl">());
     }
     return {};
   }
@@ -88,9 +87,8 @@ class EpollBackend final : public internal::PollBackend {
 }  // namespace
 
 Result<Poll> Poll::OnEpoll() {
-  static const auto& category = *new raw::CallCategory("epoll_create1");
   const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
-  if (epoll < 0) return std::unexpected(std::error_code(errno, category));
+  if (epoll < 0) return std::unexpected(raw::LastError<"epoll_create1">());
   return Poll(
       std::make_shared<EpollBackend>(ownership::Descriptor::Adopt(epoll)));
 }

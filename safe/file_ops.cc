@@ -81,11 +81,6 @@ std::uint32_t CountShares(const DescriptorShare& share,
   return count;
 }
 
-const std::error_category& ChainedCloseCategory() noexcept {
-  static const auto& category = *new raw::CallCategory("close in a chain");
-  return category;
-}
-
 }  // namespace
 
 template <typename Handle>
@@ -117,7 +112,7 @@ void Close<Handle>::StartBehind(Record& record,
     StartClose(record, file);
     return;
   }
-  record.result.category = &ChainedCloseCategory;
+  record.result.category = &raw::CategoryOf<"close in a chain">;
   Engine::Of(record).Finish(record, -EBUSY);
 }
 

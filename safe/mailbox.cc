@@ -21,10 +21,7 @@ namespace escrow::safe::internal {
 namespace {
 
 // The error of the last call, which is eventfd(2) or one on such a descriptor.
-std::error_code EventfdError() {
-  static const auto& category = *new raw::CallCategory("eventfd");
-  return {errno, category};
-}
+std::error_code EventfdError() { return raw::LastError<"eventfd">(); }
 
 }  // namespace
 

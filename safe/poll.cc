@@ -47,9 +47,9 @@ bool Event::is_write_closed() const noexcept {
 
 Result<void> Source::Register(const Registry& registry, Token token,
                               Interest interest) {
-  static const auto& category = *new raw::CallCategory("Source::Register");
   if (registry_) {
-    return std::unexpected(std::error_code(EEXIST, category));
+    return std::unexpected(
+        std::error_code(EEXIST, raw::CategoryOf<"Source::Register">()));
   }
   auto registered = registry.Register(file_.number(), token, interest);
   if (registered) registry_ = registry;
@@ -57,21 +57,24 @@ Result<void> Source::Register(const Registry& registry, Token token,
 }
 
 Result<void> Source::Reregister(Token token, Interest interest) {
-  static const auto& category = *new raw::CallCategory("Source::Reregister");
-  if (!registry_) return std::unexpected(std::error_code(ENOENT, category));
+  if (!registry_) {
+    return std::unexpected(
+        std::error_code(ENOENT, raw::CategoryOf<"Source::Reregister">()));
+  }
   return registry_->Reregister(file_.number(), token, interest);
 }
 
 Result<void> Source::Deregister() {
-  static const auto& category = *new raw::CallCategory("Source::Deregister");
-  if (!registry_) return std::unexpected(std::error_code(ENOENT, category));
+  if (!registry_) {
+    return std::unexpected(
+        std::error_code(ENOENT, raw::CategoryOf<"Source::Deregister">()));
+  }
   return std::exchange(registry_, std::nullopt)->Deregister(file_.number());
 }
 
 Result<Waker> Waker::Create(const Registry& registry, Token token) {
-  static const auto& category = *new raw::CallCategory("eventfd");
   const int event = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (event < 0) return std::unexpected(std::error_code(errno, category));
+  if (event < 0) return std::unexpected(raw::LastError<"eventfd">());
   Source source(ownership::Descriptor::Adopt(event));
   if (const auto registered =
           source.Register(registry, token, Interest::kReadable);
@@ -82,14 +85,11 @@ Result<Waker> Waker::Create(const Registry& registry, Token token) {
 }
 
 Result<void> Waker::Wake() const {
-  static const auto& category = *new raw::CallCategory("write");
   const int event = event_.file().number();
   // Nobody reads it: that it changes is what is told. So it may be full.
   while (::eventfd_write(event, 1) != 0) {
     eventfd_t count;
-    if (errno != EAGAIN) {
-      return std::unexpected(std::error_code(errno, category));
-    }
+    if (errno != EAGAIN) return std::unexpected(raw::LastError<"write">());
     (void)::eventfd_read(event, &count);
   }
   return {};

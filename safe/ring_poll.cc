@@ -163,8 +163,7 @@ class RingBackend final : public internal::PollBackend {
   };
 
   static std::unexpected<std::error_code> Failure(int error) {
-    static const auto& category = *new raw::CallCategory("poll");
-    return std::unexpected(std::error_code(error, category));
+    return std::unexpected(std::error_code(error, raw::CategoryOf<"poll">()));
   }
 
   // What epoll_ctl(2) would say.

@@ -63,10 +63,8 @@ class ThreadQueue final : public Queue {
   }
 
   std::error_code Run(std::size_t threads) {
-    static const auto& eventfd = *new raw::CallCategory("eventfd");
-    static const auto& create = *new raw::CallCategory("pthread_create");
     const int stop = ::eventfd(0, EFD_CLOEXEC);
-    if (stop < 0) return {errno, eventfd};
+    if (stop < 0) return raw::LastError<"eventfd">();
     stop_ = Descriptor::Adopt(stop);
     threads_.reserve(threads);
     while (threads_.size() < threads) {
@@ -78,7 +76,7 @@ class ThreadQueue final : public Queue {
             return nullptr;
           },
           this);
-      if (error != 0) return {error, create};
+      if (error != 0) return {error, raw::CategoryOf<"pthread_create">()};
       threads_.push_back(thread);
     }
     return {};
@@ -120,11 +118,10 @@ class ThreadQueue final : public Queue {
   }
 
   Result<std::size_t> Execute(const Request& request) const {
-    static const auto& preadv2 = *new raw::CallCategory("preadv2");
-    static const auto& pwritev2 = *new raw::CallCategory("pwritev2");
     const bool reads =
         request.kind == Kind::kRead || request.kind == Kind::kReadVector;
-    const auto& category = reads ? preadv2 : pwritev2;
+    const auto& category =
+        reads ? raw::CategoryOf<"preadv2">() : raw::CategoryOf<"pwritev2">();
 
     iovec bytes = {.iov_base = request.memory, .iov_len = request.length};
     const bool plain =
