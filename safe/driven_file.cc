@@ -65,8 +65,7 @@ Submission<Result<DrivenFile>> DrivenFile::Open(
           return DrivenFile(driver, std::move(*opened));
         });
   };
-  return internal::Submit(driver, Kind::kNone, nullptr,
-                          internal::Single<decltype(make)>{std::move(make)});
+  return internal::SubmitOp(driver, std::move(make));
 }
 
 Submission<Result<std::uint64_t>> DrivenFile::Seek(SeekFrom from,

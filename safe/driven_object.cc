@@ -14,27 +14,14 @@ namespace escrow::safe::internal {
 
 using ownership::Descriptor;
 
-namespace {
-
-class EndJob final : public DriverJob {
- public:
-  explicit EndJob(std::shared_ptr<DrivenState> state)
-      : state_(std::move(state)) {}
-  void RunOn(Ring&) override { state_->End(); }
-
- private:
-  std::shared_ptr<DrivenState> state_;
-};
-
-}  // namespace
-
 DrivenObject::DrivenObject(std::shared_ptr<DriverBase> driver, Descriptor file)
     : driver_(std::move(driver)),
       state_(std::make_shared<DrivenState>(std::move(file))) {}
 
 DrivenObject::~DrivenObject() {
   if (state_ == nullptr) return;
-  driver_->Run(std::make_unique<EndJob>(std::move(state_)), /*eager=*/true);
+  driver_->Run(MakeJob([state = std::move(state_)](Ring&) { state->End(); }),
+               /*eager=*/true);
 }
 
 Submission<Result<void>> DrivenObject::Close() {

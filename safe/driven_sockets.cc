@@ -84,36 +84,36 @@ Submission<Result<DrivenStream<kTransport>>> DrivenStream<kTransport>::Connect(
           return DrivenStream(driver, std::move(socket));
         });
   };
-  return internal::Submit(driver, Kind::kNone, nullptr,
-                          internal::Single<decltype(make)>{std::move(make)});
+  return internal::SubmitOp(driver, std::move(make));
+}
+
+template <Transport kTransport>
+template <typename Outcome, typename Map>
+Submission<Result<Outcome>> DrivenListener<kTransport>::AcceptAs(Map map) {
+  return object_.SubmitOp(
+      Kind::kAccept, [driver = object_.driver(), map](Descriptor& socket) {
+        return internal::MapOutcome(
+            safe::Accept{.socket = socket},
+            [driver, map](
+                Result<safe::Accept::Connection> accepted) -> Result<Outcome> {
+              if (!accepted) return std::unexpected(accepted.error());
+              return map(Stream(driver, std::move(accepted->socket)),
+                         accepted->peer);
+            });
+      });
 }
 
 template <Transport kTransport>
 auto DrivenListener<kTransport>::Accept() -> Submission<Result<Connection>> {
-  return object_.SubmitOp(Kind::kAccept, [driver = object_.driver()](
-                                             Descriptor& socket) {
-    return internal::MapOutcome(
-        safe::Accept{.socket = socket},
-        [driver](
-            Result<safe::Accept::Connection> accepted) -> Result<Connection> {
-          if (!accepted) return std::unexpected(accepted.error());
-          return Connection{Stream(driver, std::move(accepted->socket)),
-                            accepted->peer};
-        });
+  return AcceptAs<Connection>([](Stream stream, const SocketAddress& peer) {
+    return Connection{std::move(stream), peer};
   });
 }
 
 template <Transport kTransport>
 auto DrivenListener<kTransport>::AcceptStream() -> Submission<Result<Stream>> {
-  return object_.SubmitOp(Kind::kAccept, [driver = object_.driver()](
-                                             Descriptor& socket) {
-    return internal::MapOutcome(
-        safe::Accept{.socket = socket},
-        [driver](Result<safe::Accept::Connection> accepted) -> Result<Stream> {
-          if (!accepted) return std::unexpected(accepted.error());
-          return Stream(driver, std::move(accepted->socket));
-        });
-  });
+  return AcceptAs<Stream>(
+      [](Stream stream, const SocketAddress&) { return stream; });
 }
 
 template class DrivenStream<Transport::kTcp>;

@@ -177,6 +177,9 @@ class DrivenListener {
  private:
   using Kind = internal::SubmissionState::Kind;
 
+  template <typename Outcome, typename Map>
+  Submission<Result<Outcome>> AcceptAs(Map map);
+
   DrivenListener(std::shared_ptr<internal::DriverBase> driver,
                  internal::BoundSocket bound)
       : object_(std::move(driver), std::move(bound.socket)),

@@ -56,26 +56,6 @@ void Permits::RingEnded() noexcept {
   const auto dropped = std::exchange(waiting_, {});
 }
 
-class SubmissionState::StartJob final : public DriverJob {
- public:
-  explicit StartJob(std::shared_ptr<SubmissionState> state)
-      : state_(std::move(state)) {}
-  void RunOn(Ring& ring) override { state_->Arrive(ring); }
-
- private:
-  std::shared_ptr<SubmissionState> state_;
-};
-
-class SubmissionState::AbandonJob final : public DriverJob {
- public:
-  explicit AbandonJob(std::shared_ptr<SubmissionState> state)
-      : state_(std::move(state)) {}
-  void RunOn(Ring&) override { state_->Cancel(); }
-
- private:
-  std::shared_ptr<SubmissionState> state_;
-};
-
 SubmissionState::SubmissionState(std::shared_ptr<DriverBase> driver, Kind kind,
                                  std::shared_ptr<DrivenState> object)
     : driver_(std::move(driver)), kind_(kind), object_(std::move(object)) {}
@@ -85,7 +65,9 @@ SubmissionState::~SubmissionState() = default;
 void SubmissionState::Begin(bool eager) {
   if (stage_.load() != kPrepared) return;
   stage_.store(kStarted);
-  driver_->Run(std::make_unique<StartJob>(shared_from_this()), eager);
+  driver_->Run(
+      MakeJob([self = shared_from_this()](Ring& ring) { self->Arrive(ring); }),
+      eager);
 }
 
 void SubmissionState::Wait() {
@@ -108,7 +90,7 @@ void SubmissionState::Abandon() noexcept {
   std::uint32_t stage = kAwaited;
   if (stage_.compare_exchange_strong(stage, kStarted)) stage = kStarted;
   if (kind_ == Kind::kClose || stage != kStarted) return;
-  driver_->Run(std::make_unique<AbandonJob>(shared_from_this()),
+  driver_->Run(MakeJob([self = shared_from_this()](Ring&) { self->Cancel(); }),
                /*eager=*/false);
 }
 
@@ -208,7 +190,7 @@ void DrivenState::Add(std::shared_ptr<SubmissionState> submission) {
     if (each->kind() != submission->kind()) each->Cancel();
   }
   waiting_.push_back(std::move(submission));
-  if (running_ == nullptr) Next();
+  Next();
 }
 
 void DrivenState::Over(const SubmissionState& submission) {
@@ -236,7 +218,7 @@ void DrivenState::End() {
     if (running_ != nullptr) running_->Cancel();
     for (const auto& each : waiting_) each->Cancel();
   }
-  if (running_ == nullptr) Next();
+  Next();
 }
 
 void DrivenState::RingEnded() noexcept {
@@ -306,15 +288,7 @@ class SharedDriver::Core {
 
   // After which nothing is posted any more.
   void End() {
-    class StopJob final : public DriverJob {
-     public:
-      explicit StopJob(Core& core) : core_(core) {}
-      void RunOn(Ring&) override { core_.stopping_ = true; }
-
-     private:
-      Core& core_;
-    };
-    Post(std::make_unique<StopJob>(*this));
+    Post(internal::MakeJob([this](Ring&) { stopping_ = true; }));
     if (current()) {
       ::pthread_detach(thread_);
     } else {
@@ -427,18 +401,10 @@ void SharedDriver::Run(std::unique_ptr<DriverJob> job, bool eager) const {
     use_->core->Post(std::move(job));
     return;
   }
-  class EagerJob final : public DriverJob {
-   public:
-    explicit EagerJob(std::unique_ptr<DriverJob> job) : job_(std::move(job)) {}
-    void RunOn(Ring& ring) override {
-      job_->RunOn(ring);
-      (void)ring.Submit();
-    }
-
-   private:
-    std::unique_ptr<DriverJob> job_;
-  };
-  use_->core->Post(std::make_unique<EagerJob>(std::move(job)));
+  use_->core->Post(internal::MakeJob([its = std::move(job)](Ring& ring) {
+    its->RunOn(ring);
+    (void)ring.Submit();
+  }));
 }
 
 void SharedDriver::Block(const std::atomic<std::uint32_t>& word,

@@ -50,6 +50,24 @@ class DriverJob : public internal::Posted {
   Ring* ring_ = nullptr;
 };
 
+namespace internal {
+
+// The job that calls `function` with the ring.
+template <typename Function>
+std::unique_ptr<DriverJob> MakeJob(Function function) {
+  class Job final : public DriverJob {
+   public:
+    explicit Job(Function its) : function_(std::move(its)) {}
+    void RunOn(Ring& ring) override { function_(ring); }
+
+   private:
+    Function function_;
+  };
+  return std::make_unique<Job>(std::move(function));
+}
+
+}  // namespace internal
+
 // Whoever waits for a permit. Called once, in the ring's thread.
 class DriverWaker {
  public:
@@ -269,9 +287,6 @@ class SubmissionState : public DriverWaker,
   virtual void Forget() noexcept = 0;
 
  private:
-  class StartJob;
-  class AbandonJob;
-
   // NOLINTNEXTLINE(performance-enum-size): as the word is that is waited for.
   enum Stage : std::uint32_t { kPrepared, kStarted, kAwaited, kDone };
 
@@ -312,7 +327,6 @@ class DrivenState : public std::enable_shared_from_this<DrivenState> {
 
  private:
   void Next();
-  void CancelAll();
 
   std::shared_ptr<SubmissionState> running_;
   std::deque<std::shared_ptr<SubmissionState>> waiting_;
@@ -498,6 +512,13 @@ auto Submit(std::shared_ptr<DriverBase> driver, SubmissionState::Kind kind,
       std::move(driver), kind, std::move(object), std::move(work)));
 }
 
+// The same of a single op, of no object's.
+template <typename MakeOp>
+auto SubmitOp(std::shared_ptr<DriverBase> driver, MakeOp make_op) {
+  return Submit(std::move(driver), SubmissionState::Kind::kNone, nullptr,
+                Single<MakeOp>{std::move(make_op)});
+}
+
 // Writes all of a text.
 class PrintWork {
  public:
@@ -535,9 +556,8 @@ class PrintWork {
 template <Driver D, typename Make>
 requires Op<std::invoke_result_t<Make&>>
 auto Perform(const D& driver, Make make) {
-  return internal::Submit(std::make_shared<internal::DriverOf<D>>(driver),
-                          internal::SubmissionState::Kind::kNone, nullptr,
-                          internal::Single<Make>{std::move(make)});
+  return internal::SubmitOp(std::make_shared<internal::DriverOf<D>>(driver),
+                            std::move(make));
 }
 
 // Writes all of `text` to standard output, in parts if need be; or to another
