@@ -1,6 +1,5 @@
 #include "escrow/safe/bus.h"
 
-#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <expected>
@@ -9,6 +8,7 @@
 
 #include "escrow/raw/error.h"
 #include "escrow/safe/result.h"
+#include "escrow/safe/time_left.h"
 
 namespace escrow::safe {
 
@@ -19,8 +19,7 @@ Result<BusResult> Bus::Dispatch(std::optional<nanoseconds> limit) {
     return std::unexpected(
         std::error_code(error, raw::CategoryOf<"Bus::Dispatch">()));
   };
-  using Clock = std::chrono::steady_clock;
-  const Clock::time_point start = Clock::now();
+  const internal::TimeLeft time_left(limit);
   for (;;) {
     while (!done_->empty()) {
       internal::BusNode& node = done_->front();
@@ -38,19 +37,14 @@ Result<BusResult> Bus::Dispatch(std::optional<nanoseconds> limit) {
       // Unless a callback has taken it.
       if (node.stage == internal::BusNode::Stage::kDone) return result;
     }
-    if (!limit) {
-      const auto dispatched = ring_.Dispatch();
-      if (!dispatched) return std::unexpected(dispatched.error());
-      if (*dispatched == 0 && ring_.in_flight() == 0 && done_->empty()) {
-        return failure(EDEADLK);
-      }
-      continue;
-    }
-    const nanoseconds left =
-        std::max(nanoseconds(0), *limit - (Clock::now() - start));
+    const std::optional<nanoseconds> left = time_left.Get();
     const auto dispatched = ring_.Dispatch(left);
     if (!dispatched) return std::unexpected(dispatched.error());
-    if (left == nanoseconds(0) && done_->empty()) return failure(ETIMEDOUT);
+    if (!done_->empty()) continue;
+    if (left == nanoseconds(0)) return failure(ETIMEDOUT);
+    if (!limit && *dispatched == 0 && ring_.in_flight() == 0) {
+      return failure(EDEADLK);
+    }
   }
 }
 

@@ -34,6 +34,7 @@
 #include "escrow/safe/operation.h"
 #include "escrow/safe/owner.h"
 #include "escrow/safe/result.h"
+#include "escrow/safe/time_left.h"
 
 namespace escrow::safe::internal {
 namespace {
@@ -792,7 +793,7 @@ std::size_t Engine::WaitAny(const WaitSet& records,
                             std::optional<nanoseconds> limit) {
   CheckOwner();
   ESCROW_CHECK(records.count > 0, "a wait for any of no operations");
-  const auto start = std::chrono::steady_clock::now();
+  const TimeLeft time_left(limit);
   for (;;) {
     for (std::size_t i = 0; i < records.count; ++i) {
       const Record& record = records[i];
@@ -806,11 +807,7 @@ std::size_t Engine::WaitAny(const WaitSet& records,
       record.unpark(record, Record::Unpark::kGiveUp);
       continue;
     }
-    std::optional<nanoseconds> left;
-    if (limit.has_value()) {
-      left = *limit - (std::chrono::steady_clock::now() - start);
-      if (*left < nanoseconds(0)) left = nanoseconds(0);
-    }
+    const std::optional<nanoseconds> left = time_left.Get();
     const raw::EnterResult entered = Enter(1, left);
     if (Reap() > 0) continue;
     if (left == nanoseconds(0)) return records.count;

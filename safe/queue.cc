@@ -9,6 +9,7 @@
 #include <expected>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -98,9 +99,9 @@ class RingQueue final : public Queue {
                        std::vector<Completion>& completions) override {
     Result<void> result;
     do {
-      const auto dispatched = done_.size() < min
-                                  ? ring_.Dispatch()
-                                  : ring_.Dispatch(std::chrono::nanoseconds(0));
+      std::optional<std::chrono::nanoseconds> limit;
+      if (done_.size() >= min) limit = std::chrono::nanoseconds(0);
+      const auto dispatched = ring_.Dispatch(limit);
       if (!dispatched) result = std::unexpected(dispatched.error());
     } while (result && done_.size() < min);
     completions.insert(completions.end(), done_.begin(), done_.end());

@@ -265,9 +265,8 @@ std::size_t Ring::WaitForAny(const internal::WaitSet& records,
   return engine().WaitAny(records, limit);
 }
 
-Result<std::size_t> Ring::Dispatch() { return engine().Dispatch(std::nullopt); }
-
-Result<std::size_t> Ring::Dispatch(std::chrono::nanoseconds limit) {
+Result<std::size_t> Ring::Dispatch(
+    std::optional<std::chrono::nanoseconds> limit) {
   return engine().Dispatch(limit);
 }
 

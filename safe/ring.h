@@ -362,8 +362,8 @@ class Ring {
   // completion without a continuation ends the wait. With a `limit`, waits that
   // long at most; with a limit of 0, not at all. Errors are those of
   // io_uring_enter(2); nothing is lost by one. Not from inside a callback.
-  Result<std::size_t> Dispatch();
-  Result<std::size_t> Dispatch(std::chrono::nanoseconds limit);
+  Result<std::size_t> Dispatch(
+      std::optional<std::chrono::nanoseconds> limit = std::nullopt);
 
   // Whether a signal handler has ended the wait of the last Dispatch(). One
   // that submitted something does not tell.

@@ -2,7 +2,6 @@
 #include <sys/epoll.h>
 #include <sys/stat.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <coroutine>
@@ -27,6 +26,7 @@
 #include "escrow/safe/ring.h"
 #include "escrow/safe/stream.h"
 #include "escrow/safe/stream_ops.h"
+#include "escrow/safe/time_left.h"
 
 namespace escrow::safe {
 namespace {
@@ -113,20 +113,16 @@ class RingBackend final : public internal::PollBackend {
 
   Result<void> Wait(Events& events, std::optional<nanoseconds> limit) override {
     events.clear();
-    using Clock = std::chrono::steady_clock;
-    const Clock::time_point start = Clock::now();
+    const internal::TimeLeft time_left(limit);
     // Apart from the wait, which would not tell of a signal then.
     if (const auto submitted = ring_->Submit(); !submitted) {
       return std::unexpected(submitted.error());
     }
     for (;;) {
-      std::optional<nanoseconds> left = limit;
-      if (limit) {
-        left = std::max(nanoseconds(0), *limit - (Clock::now() - start));
-      }
+      std::optional<nanoseconds> left = time_left.Get();
       const bool last = left == nanoseconds(0);
       if (AnyHappened()) left = nanoseconds(0);
-      const auto dispatched = left ? ring_->Dispatch(*left) : ring_->Dispatch();
+      const auto dispatched = ring_->Dispatch(left);
       if (!dispatched) return std::unexpected(dispatched.error());
       TakeHappened(events);
       if (!events.empty() || last) return {};
