@@ -19,13 +19,6 @@ namespace {
 constexpr std::int64_t kMoment = 1'000'000;
 constexpr std::int64_t kForEver = std::numeric_limits<std::int64_t>::max();
 
-std::int64_t Now() noexcept {
-  constexpr std::int64_t kNanoseconds = 1'000'000'000;
-  timespec now = {};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * kNanoseconds + now.tv_nsec;
-}
-
 }  // namespace
 
 void Background::Begin() {
@@ -50,13 +43,14 @@ void Background::Wake() noexcept {
 
 void Background::WaitNoLongerThan(std::int64_t time) noexcept {
   if (!begun_ || state_ == State::kRuns || state_ == State::kKeepsOut) return;
-  if (until_ == kForEver || Now() + time < until_) Wake();
+  if (until_ == kForEver || kernel_.Now(CLOCK_MONOTONIC) + time < until_)
+    Wake();
 }
 
 void Background::Rest(std::unique_lock<std::mutex>& lock, State state,
                       std::optional<std::int64_t> limit) {
   state_ = state;
-  until_ = limit.has_value() ? Now() + *limit : kForEver;
+  until_ = limit.has_value() ? kernel_.Now(CLOCK_MONOTONIC) + *limit : kForEver;
   if (state == State::kPolls) {
     kernel_.poller().WaitInBackground(kernel_.mutex(), limit);
   } else if (limit.has_value()) {

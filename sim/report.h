@@ -44,6 +44,12 @@ class CalledFrom {
   How outer_how_;
 };
 
+// The same in a function of a front end that the program has called.
+#define ESCROW_SIM_CALLED_HERE                                    \
+  const ::escrow::sim::CalledFrom called_from(                    \
+      __builtin_extract_return_addr(__builtin_return_address(0)), \
+      ::escrow::sim::CalledFrom::How::kCall)
+
 // Who in the kernel uses something of the program's: a request, a registration.
 // Identified by its address.
 struct Owner {

@@ -101,8 +101,9 @@ bool Request::has_workers() const noexcept {
 
 void Request::WaitUntil(std::int64_t time) noexcept {
   time_ = time;
-  if (has_workers())
+  if (has_workers()) {
     ring_.kernel().background().WaitNoLongerThan(time - ring_.Now());
+  }
 }
 
 void Request::WaitFor(int fd, std::uint32_t events) noexcept {

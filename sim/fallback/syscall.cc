@@ -5,7 +5,6 @@
 
 #include <liburing/io_uring.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -95,10 +94,6 @@ bool IsForbidden(int error) noexcept {
   return error == -EPERM || error == -EACCES || error == -ENOSYS;
 }
 
-int OrError(long result) noexcept {
-  return result < 0 ? -errno : static_cast<int>(result);
-}
-
 }  // namespace
 
 void SetFallback(Fallback policy) noexcept { Policy().store(policy); }
@@ -108,12 +103,6 @@ bool IsEmulated(int ring_fd) noexcept { return Emulates() && IsRing(ring_fd); }
 
 }  // namespace escrow::sim
 
-// Where the program called: behind a call to one of these.
-#define ESCROW_SIM_CALLED_HERE                                    \
-  const sim::CalledFrom called_from(                              \
-      __builtin_extract_return_addr(__builtin_return_address(0)), \
-      sim::CalledFrom::How::kCall)
-
 extern "C" {
 
 int escrow_fallback_setup(unsigned entries, io_uring_params* params) {
@@ -121,8 +110,8 @@ int escrow_fallback_setup(unsigned entries, io_uring_params* params) {
   const sim::Fallback policy = sim::GetFallback();
   int error = 0;
   if (policy != sim::Fallback::kAlways) {
-    const int result =
-        sim::OrError(::syscall(SYS_io_uring_setup, entries, params));
+    const int result = escrow_or_error(
+        static_cast<int>(::syscall(SYS_io_uring_setup, entries, params)));
     const bool emulate =
         policy == sim::Fallback::kWhereForbidden && sim::IsForbidden(result);
     error = result < 0 ? -result : 0;
@@ -165,7 +154,7 @@ int escrow_fallback_register(unsigned fd, unsigned opcode, const void* arg,
 }
 
 int escrow_fallback_close(int fd) {
-  if (!sim::IsEmulated(fd)) return sim::OrError(::close(fd));
+  if (!sim::IsEmulated(fd)) return escrow_or_error(::close(fd));
   ESCROW_SIM_CALLED_HERE;
   return sim::SysClose(fd);
 }
@@ -185,24 +174,10 @@ void* escrow_fallback_mmap(void* address, std::size_t length, int protection,
 
 int escrow_fallback_munmap(void* address, std::size_t length) {
   if (!sim::Emulates() || !sim::IsMapped(address)) {
-    return sim::OrError(::munmap(address, length));
+    return escrow_or_error(::munmap(address, length));
   }
   ESCROW_SIM_CALLED_HERE;
   return sim::SysUnmap(address, length);
-}
-
-int escrow_fallback_madvise(void* address, std::size_t length, int advice) {
-  return sim::OrError(::madvise(address, length, advice));
-}
-
-int escrow_fallback_getrlimit(int resource, rlimit* limit) {
-  return sim::OrError(
-      ::getrlimit(static_cast<__rlimit_resource_t>(resource), limit));
-}
-
-int escrow_fallback_setrlimit(int resource, const rlimit* limit) {
-  return sim::OrError(
-      ::setrlimit(static_cast<__rlimit_resource_t>(resource), limit));
 }
 
 }  // extern "C"

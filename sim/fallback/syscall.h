@@ -11,10 +11,7 @@
 #include <liburing.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
-#include <sys/types.h>
 #include <unistd.h>
 
 #ifdef __cplusplus
@@ -22,7 +19,6 @@ extern "C" {
 #endif
 
 /* Errors are returned: -EINVAL. */
-int escrow_fallback_setup(unsigned entries, struct io_uring_params *params);
 /*
  * With what the kernel has answered, an error; for enter, in the upper half of
  * what has the flags in the lower one, so that all is in registers, most of it
@@ -36,13 +32,6 @@ __attribute__((cold)) int escrow_fallback_enter(unsigned fd, unsigned to_submit,
 __attribute__((cold)) int escrow_fallback_register(unsigned fd, unsigned opcode,
                                                    const void *arg,
                                                    unsigned count, int error);
-int escrow_fallback_close(int fd);
-void *escrow_fallback_mmap(void *address, size_t length, int protection,
-                           int flags, int fd, off_t offset);
-int escrow_fallback_munmap(void *address, size_t length);
-int escrow_fallback_madvise(void *address, size_t length, int advice);
-int escrow_fallback_getrlimit(int resource, struct rlimit *limit);
-int escrow_fallback_setrlimit(int resource, const struct rlimit *limit);
 
 #ifdef __cplusplus
 }
@@ -105,11 +94,6 @@ static inline int __sys_io_uring_register(unsigned int fd, unsigned int opcode,
   return escrow_fallback_register(fd, opcode, arg, nr_args, result);
 }
 
-static inline int __sys_io_uring_setup(unsigned int entries,
-                                       struct io_uring_params *p) {
-  return escrow_fallback_setup(entries, p);
-}
-
 static inline int __sys_io_uring_enter2(unsigned int fd, unsigned int to_submit,
                                         unsigned int min_complete,
                                         unsigned int flags, void *arg,
@@ -117,34 +101,7 @@ static inline int __sys_io_uring_enter2(unsigned int fd, unsigned int to_submit,
   return escrow_enter(fd, to_submit, min_complete, flags, arg, sz);
 }
 
-static inline int __sys_io_uring_enter(unsigned int fd, unsigned int to_submit,
-                                       unsigned int min_complete,
-                                       unsigned int flags, sigset_t *sig) {
-  return __sys_io_uring_enter2(fd, to_submit, min_complete, flags, sig,
-                               _NSIG / 8);
-}
-
-static inline void *__sys_mmap(void *addr, size_t length, int prot, int flags,
-                               int fd, off_t offset) {
-  return escrow_fallback_mmap(addr, length, prot, flags, fd, offset);
-}
-
-static inline int __sys_munmap(void *addr, size_t length) {
-  return escrow_fallback_munmap(addr, length);
-}
-
-static inline int __sys_madvise(void *addr, size_t length, int advice) {
-  return escrow_fallback_madvise(addr, length, advice);
-}
-
-static inline int __sys_getrlimit(int resource, struct rlimit *rlim) {
-  return escrow_fallback_getrlimit(resource, rlim);
-}
-
-static inline int __sys_setrlimit(int resource, const struct rlimit *rlim) {
-  return escrow_fallback_setrlimit(resource, rlim);
-}
-
-static inline int __sys_close(int fd) { return escrow_fallback_close(fd); }
+#define ESCROW_CALL(name) escrow_fallback_##name
+#include "escrow/sim/liburing_calls.h"
 
 #endif /* ESCROW_SIM_FALLBACK_SYSCALL_H_ */

@@ -4,7 +4,6 @@
 
 #include <liburing/io_uring.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -26,15 +25,7 @@ __attribute__((constructor(101))) void Begin() {
 }
 __attribute__((destructor(101))) void End() { sim::EndOfProgram(); }
 
-int OrError(int result) noexcept { return result < 0 ? -errno : result; }
-
 }  // namespace
-
-// Where the program called: behind a call to one of these.
-#define ESCROW_SIM_CALLED_HERE                                    \
-  const sim::CalledFrom called_from(                              \
-      __builtin_extract_return_addr(__builtin_return_address(0)), \
-      sim::CalledFrom::How::kCall)
 
 extern "C" {
 
@@ -56,7 +47,7 @@ int escrow_sim_register(unsigned fd, unsigned opcode, const void* arg,
 }
 
 int escrow_sim_close(int fd) {
-  if (!sim::IsRing(fd)) return OrError(::close(fd));
+  if (!sim::IsRing(fd)) return escrow_or_error(::close(fd));
   ESCROW_SIM_CALLED_HERE;
   return sim::SysClose(fd);
 }
@@ -75,23 +66,10 @@ void* escrow_sim_mmap(void* address, std::size_t length, int protection,
 }
 
 int escrow_sim_munmap(void* address, std::size_t length) {
-  if (!sim::IsMapped(address)) return OrError(::munmap(address, length));
+  if (!sim::IsMapped(address))
+    return escrow_or_error(::munmap(address, length));
   ESCROW_SIM_CALLED_HERE;
   return sim::SysUnmap(address, length);
-}
-
-int escrow_sim_madvise(void* address, std::size_t length, int advice) {
-  return OrError(::madvise(address, length, advice));
-}
-
-int escrow_sim_getrlimit(int resource, rlimit* limit) {
-  return OrError(
-      ::getrlimit(static_cast<__rlimit_resource_t>(resource), limit));
-}
-
-int escrow_sim_setrlimit(int resource, const rlimit* limit) {
-  return OrError(
-      ::setrlimit(static_cast<__rlimit_resource_t>(resource), limit));
 }
 
 }  // extern "C"
