@@ -12,11 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -26,12 +23,14 @@
 
 #include "escrow/examples/http.h"
 #include "escrow/ownership/descriptor.h"
+#include "tests/sim/process.h"
 
 namespace escrow::examples {
 namespace {
 
 namespace fs = std::filesystem;
 using ownership::Descriptor;
+using testing::Ended;
 
 // What runs the examples, and the arguments of that.
 std::vector<std::string>& Runner() {
@@ -46,21 +45,8 @@ std::string Program(const std::string& name) {
   return command + "examples/" + name;
 }
 
-struct Outcome {
-  int status;
-  std::string out;  // and what came on standard error
-};
-
-Outcome Shell(const std::string& command) {
-  std::FILE* const pipe = ::popen((command + " 2>&1").c_str(), "re");
-  std::string out;
-  std::array<char, 4096> part;
-  std::size_t size;
-  while ((size = std::fread(part.data(), 1, part.size(), pipe)) > 0) {
-    out.append(part.data(), size);
-  }
-  const int status = ::pclose(pipe);
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128, out};
+Ended Shell(const std::string& command) {
+  return testing::RunProgram({"/bin/sh", "-c", command});
 }
 
 class DirectoryTest : public ::testing::Test {
@@ -198,11 +184,11 @@ TEST(EchoServerTest, SendsBackWhatItGets) {
 
 TEST(EchoServerTest, SaysWhatIsWrong) {
   const Server server("echo_server", {"0"});
-  const Outcome taken =
+  const Ended taken =
       Shell(Program("echo_server ") + std::to_string(server.port()));
   EXPECT_EQ(taken.status, 1);
-  EXPECT_NE(taken.out.find("Address already in use"), std::string::npos)
-      << taken.out;
+  EXPECT_NE(taken.output.find("Address already in use"), std::string::npos)
+      << taken.output;
   EXPECT_EQ(Shell(Program("echo_server 70000")).status, 1);
 }
 
@@ -301,12 +287,13 @@ TEST_F(FileServerTest, BearsLoad) {
   for (const std::string& arguments :
        {"-k -c 32 -n 5000" + url, "-c 64 -n 500" + url,
         "-k -c 16 -n 200" + url + "large"}) {
-    const Outcome outcome = Shell("ab -q " + arguments);
-    EXPECT_EQ(outcome.status, 0) << outcome.out;
-    EXPECT_NE(outcome.out.find("Failed requests:        0\n"),
+    const Ended outcome = Shell("ab -q " + arguments);
+    EXPECT_EQ(outcome.status, 0) << outcome.output;
+    EXPECT_NE(outcome.output.find("Failed requests:        0\n"),
               std::string::npos)
-        << outcome.out;
-    EXPECT_EQ(outcome.out.find("Non-2xx"), std::string::npos) << outcome.out;
+        << outcome.output;
+    EXPECT_EQ(outcome.output.find("Non-2xx"), std::string::npos)
+        << outcome.output;
   }
 }
 
@@ -317,14 +304,14 @@ TEST_F(ChecksumTest, IsThatOfSum) {
   for (const std::size_t size : {0, 1, 511, 65536, 65537, 3'000'000}) {
     files += ' ' + Make(std::to_string(size), Pattern(size));
   }
-  const Outcome expected = Shell("sum --sysv" + files);
-  ASSERT_EQ(expected.status, 0) << expected.out;
+  const Ended expected = Shell("sum --sysv" + files);
+  ASSERT_EQ(expected.status, 0) << expected.output;
   for (const std::string options :
        {"", "--threads=1 --queue=serial", "--threads=3 --queue=threads",
         "--threads=7 --queue=ring"}) {
-    const Outcome outcome = Shell(Program("checksum ") + options + files);
+    const Ended outcome = Shell(Program("checksum ") + options + files);
     EXPECT_EQ(outcome.status, 0);
-    EXPECT_EQ(outcome.out, expected.out) << options;
+    EXPECT_EQ(outcome.output, expected.output) << options;
   }
 }
 
@@ -333,24 +320,25 @@ TEST_F(ChecksumTest, SaysWhatIsWrong) {
   EXPECT_EQ(Shell(Program("checksum --threads=0 x")).status, 2);
   EXPECT_EQ(Shell(Program("checksum --queue=other x")).status, 2);
   const std::string good = Make("good", "x");
-  const Outcome outcome =
+  const Ended outcome =
       Shell(Program("checksum ") + directory_.string() + "/none " + good);
   EXPECT_EQ(outcome.status, 1);
-  EXPECT_NE(outcome.out.find("No such file or directory"), std::string::npos);
-  EXPECT_NE(outcome.out.find(good), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.output.find("No such file or directory"),
+            std::string::npos);
+  EXPECT_NE(outcome.output.find(good), std::string::npos) << outcome.output;
 }
 
 TEST(TwoBusesTest, ReadsToTheEnd) {
-  const Outcome outcome = Shell("seq 20000 | " + Program("two_buses"));
+  const Ended outcome = Shell("seq 20000 | " + Program("two_buses"));
   EXPECT_EQ(outcome.status, 0);
-  EXPECT_EQ(outcome.out.substr(0, 16), "108894 bytes in ") << outcome.out;
+  EXPECT_EQ(outcome.output.substr(0, 16), "108894 bytes in ") << outcome.output;
 }
 
 TEST(RegistryTest, HearsOfAll) {
   for (const std::string options : {"", " --epoll"}) {
-    const Outcome outcome = Shell(Program("registry") + options);
+    const Ended outcome = Shell(Program("registry") + options);
     EXPECT_EQ(outcome.status, 0);
-    EXPECT_EQ(outcome.out, "400 lines from 4 threads\n");
+    EXPECT_EQ(outcome.output, "400 lines from 4 threads\n");
   }
 }
 

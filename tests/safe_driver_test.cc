@@ -50,6 +50,7 @@
 #include "escrow/safe/socket_ops.h"
 #include "escrow/safe/vector_ops.h"
 #include "escrow/safe/wait_ops.h"
+#include "tests/safe_world.h"
 #include "tests/support.h"
 
 namespace escrow::safe {
@@ -67,6 +68,7 @@ struct escrow::ownership::OwnedMemory<escrow::safe::Counted> {
 namespace escrow::safe {
 namespace {
 
+using cases::Ends;
 using escrow::testing::OpenDescriptors;
 using escrow::testing::TemporaryFile;
 using ownership::Buffer;
@@ -111,21 +113,6 @@ std::size_t escrow::ownership::OwnedMemory<escrow::safe::Counted>::Size(
 
 namespace escrow::safe {
 namespace {
-
-struct Ends {
-  Descriptor read;
-  Descriptor write;
-
-  Ends() {
-    const escrow::testing::Pipe pipe;
-    read = Descriptor::Adopt(pipe.read_end);
-    write = Descriptor::Adopt(pipe.write_end);
-  }
-  void Put(const std::string& text) const {
-    EXPECT_EQ(::write(write.number(), text.data(), text.size()),
-              std::ssize(text));
-  }
-};
 
 // How many descriptors are open when the thread of the last test's driver,
 // which ends by itself, has ended.

@@ -1,23 +1,19 @@
 // safe/poll.h: one suite for both that it is made of.
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -28,13 +24,13 @@
 #include "escrow/ownership/descriptor.h"
 #include "escrow/safe/poll.h"
 #include "escrow/safe/result.h"
+#include "tests/safe_world.h"
 #include "tests/support.h"
 
 namespace escrow::safe {
 namespace {
 
 using escrow::testing::OpenDescriptors;
-using escrow::testing::Pipe;
 using escrow::testing::TemporaryFile;
 using ownership::Descriptor;
 using std::chrono::milliseconds;
@@ -51,15 +47,8 @@ struct Backend {
 };
 
 // Two connected sockets, not blocking.
-struct Sockets {
-  Sockets() {
-    int ends[2];
-    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
-                           0, ends),
-              0);
-    here = Descriptor::Adopt(ends[0]);
-    there = Descriptor::Adopt(ends[1]);
-  }
+struct Sockets : cases::Pair {
+  Sockets() : Pair(SOCK_STREAM | SOCK_NONBLOCK) {}
 
   void Send() const { EXPECT_EQ(::write(there.number(), "x", 1), 1); }
   void Drain() const {
@@ -67,9 +56,6 @@ struct Sockets {
     while (::read(here.number(), &byte, 1) == 1) continue;
     EXPECT_EQ(errno, EAGAIN);
   }
-
-  Descriptor here;
-  Descriptor there;
 };
 
 class PollTest : public ::testing::TestWithParam<Backend> {
@@ -316,22 +302,18 @@ TEST_P(PollTest, WritableUntilFull) {
 
 // The ends of pipes and sockets, and how each says so.
 TEST_P(PollTest, PipesTellTheirEnds) {
-  Pipe numbers;
-  Descriptor read = Descriptor::Adopt(numbers.read_end);
-  Descriptor write = Descriptor::Adopt(numbers.write_end);
-  Register(read, 1);
-  write = Descriptor();
+  cases::Ends first;
+  Register(first.read, 1);
+  first.write = Descriptor();
   Event event = WaitForOne();
   EXPECT_EQ(event.token(), Token{1});
   EXPECT_TRUE(event.is_read_closed());
-  ASSERT_TRUE(registry().Deregister(read.number()));
+  ASSERT_TRUE(registry().Deregister(first.read.number()));
 
-  Pipe others;
-  read = Descriptor::Adopt(others.read_end);
-  write = Descriptor::Adopt(others.write_end);
-  Register(write, 2, Interest::kWritable);
+  cases::Ends second;
+  Register(second.write, 2, Interest::kWritable);
   EXPECT_FALSE(WaitForOne().is_write_closed());
-  read = Descriptor();
+  second.read = Descriptor();
   event = WaitForOne();
   EXPECT_EQ(event.token(), Token{2});
   EXPECT_TRUE(event.is_write_closed());
@@ -355,24 +337,10 @@ TEST_P(PollTest, SocketsTellTheirEnds) {
 }
 
 TEST_P(PollTest, UrgentDataIsAPriority) {
-  const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  const Descriptor listening = Descriptor::Adopt(listener);
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = ::htonl(INADDR_LOOPBACK);
-  ::socklen_t size = sizeof address;
-  auto* const generic = reinterpret_cast<sockaddr*>(&address);
-  ASSERT_EQ(::bind(listener, generic, size), 0);
-  ASSERT_EQ(::listen(listener, 1), 0);
-  ASSERT_EQ(::getsockname(listener, generic, &size), 0);
-  const Descriptor client =
-      Descriptor::Adopt(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  ASSERT_EQ(::connect(client.number(), generic, size), 0);
-  const Descriptor server =
-      Descriptor::Adopt(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
-  Register(server, 1, Interest::kPriority);
+  const cases::Tcp connection;
+  Register(connection.there, 1, Interest::kPriority);
   EXPECT_TRUE(Quiet());
-  ASSERT_EQ(::send(client.number(), "!", 1, MSG_OOB), 1);
+  ASSERT_EQ(::send(connection.here.number(), "!", 1, MSG_OOB), 1);
   EXPECT_TRUE(WaitForOne().is_priority());
 }
 

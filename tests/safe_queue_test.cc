@@ -3,26 +3,21 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <functional>
 #include <memory>
 #include <random>
 #include <set>
 #include <span>
 #include <string>
-#include <string_view>
 #include <system_error>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -30,14 +25,16 @@
 #include "escrow/ownership/descriptor.h"
 #include "escrow/safe/queue.h"
 #include "escrow/safe/result.h"
+#include "tests/safe_world.h"
 #include "tests/support.h"
 
 namespace escrow::safe {
 namespace {
 
+using cases::Ends;
+using cases::Pair;
 using escrow::testing::MakeEnterFail;
 using escrow::testing::OpenDescriptors;
-using escrow::testing::Pipe;
 using escrow::testing::TemporaryFile;
 using ownership::Buffer;
 using ownership::Descriptor;
@@ -73,18 +70,6 @@ class QueueTest : public ::testing::TestWithParam<Backend> {
 std::span<std::byte> Bytes(std::string& text) {
   return std::as_writable_bytes(std::span(text));
 }
-
-// Two ends of a pipe that are closed at the end of the test.
-struct Ends {
-  Descriptor read;
-  Descriptor write;
-
-  Ends() {
-    const Pipe pipe;
-    read = Descriptor::Adopt(pipe.read_end);
-    write = Descriptor::Adopt(pipe.write_end);
-  }
-};
 
 // A1, A2
 TEST_P(QueueTest, HasItsCap) {
@@ -258,15 +243,12 @@ TEST_P(QueueTest, RemaindersAreAddedAgain) {
 }
 
 TEST_P(QueueTest, SocketsAndFullPipesAreWaitedFor) {
-  int ends[2];
-  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-  const Descriptor here = Descriptor::Adopt(ends[0]);
-  const Descriptor there = Descriptor::Adopt(ends[1]);
+  const Pair sockets;
   const auto queue = Make(1);
   std::string text(3, ' ');
-  queue->Read(0, here.number(), Queue::kCurrentPosition, Bytes(text));
+  queue->Read(0, sockets.here.number(), Queue::kCurrentPosition, Bytes(text));
   EXPECT_TRUE(Wait(*queue, 0).empty());
-  ASSERT_EQ(::write(there.number(), "abc", 3), 3);
+  ASSERT_EQ(::write(sockets.there.number(), "abc", 3), 3);
   EXPECT_EQ(WaitForOne(*queue), 3u);
   EXPECT_EQ(text, "abc");
 

@@ -78,7 +78,10 @@ struct Ends {
     const escrow::testing::Pipe pipe;
     read = Descriptor::Adopt(pipe.read_end);
     write = Descriptor::Adopt(pipe.write_end);
-    EXPECT_EQ(::write(pipe.write_end, content.data(), content.size()),
+    Put(content);
+  }
+  void Put(const std::string& content) const {
+    EXPECT_EQ(::write(write.number(), content.data(), content.size()),
               std::ssize(content));
   }
   std::string Content() const {
