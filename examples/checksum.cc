@@ -6,13 +6,12 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
 #include <memory>
-#include <numeric>
 #include <string_view>
 #include <system_error>
 #include <thread>
@@ -39,11 +38,6 @@ struct Options {
   safe::Result<std::unique_ptr<safe::Queue>> (*make)(std::size_t cap) =
       &safe::MakeRingQueue;
   std::vector<const char*> files;
-};
-
-struct Block {
-  std::uint64_t number;
-  std::size_t have;  // of its bytes
 };
 
 // The sum of the bytes of the blocks `first`, `first` + `stride`, ...

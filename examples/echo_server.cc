@@ -7,21 +7,18 @@
 
 #include <cstdint>
 #include <cstdio>
-#include <list>
-#include <optional>
+#include <expected>
 #include <utility>
 
 #include "escrow/examples/failure.h"
-#include "escrow/examples/listener.h"
+#include "escrow/examples/server.h"
 #include "escrow/examples/stop_signals.h"
 #include "escrow/examples/task.h"
 #include "escrow/ownership/buffer.h"
 #include "escrow/ownership/descriptor.h"
 #include "escrow/ownership/memory.h"
-#include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
 #include "escrow/safe/socket_ops.h"
-#include "escrow/safe/stream_ops.h"
 
 namespace escrow::examples {
 namespace {
@@ -52,34 +49,14 @@ Task Echo(safe::Ring& ring, Descriptor peer) {
   }
 }
 
-Expected<void> Serve(std::uint16_t port) {
+Expected<void> Run(std::uint16_t port) {
   StopSignals signals;
   auto ring = safe::Ring::Create();
   if (!ring) return Failed("ring", ring.error());
   if (auto watched = signals.Watch(*ring); !watched) return watched;
-  const auto listener = ListenOnLoopback(*ring, port);
-  if (!listener) return std::unexpected(listener.error());
-
-  std::list<Task> connections;
-  safe::Result<void> accepted;
-  ring->Start(safe::AcceptMany{.socket = listener->socket})
-      .ForEach([&](std::optional<safe::Result<Descriptor>> connection) {
-        if (!connection) return;
-        if (*connection) {
-          connections.push_back(Echo(*ring, std::move(**connection)));
-        } else {
-          accepted = std::unexpected(connection->error());
-        }
-      });
-  std::printf("listening on 127.0.0.1:%u\n", unsigned{listener->port});
-  std::fflush(stdout);
-
-  while (signals.arrived() == 0) {
-    if (auto run = ring->Dispatch(); !run) return Failed("ring", run.error());
-    if (!accepted) return Failed("connections", accepted.error());
-    connections.remove_if([](const Task& task) { return task.done(); });
-  }
-  return {};
+  return Serve(*ring, signals, port, "", "", [&ring](Descriptor peer) {
+    return Echo(*ring, std::move(peer));
+  });
 }
 
 }  // namespace
@@ -88,7 +65,7 @@ Expected<void> Serve(std::uint16_t port) {
 int main(int argc, char** argv) {
   using namespace escrow::examples;
   auto port = ParsePort(argc > 1 ? argv[1] : "7777");
-  auto served = port ? Serve(*port) : std::unexpected(port.error());
+  auto served = port ? Run(*port) : std::unexpected(port.error());
   if (!served) {
     std::fprintf(stderr, "echo_server: %s: %s\n", served.error().what.c_str(),
                  served.error().why.c_str());

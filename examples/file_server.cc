@@ -14,26 +14,22 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <list>
-#include <optional>
+#include <expected>
 #include <string>
-#include <string_view>
 #include <system_error>
 #include <utility>
 
 #include "escrow/examples/failure.h"
 #include "escrow/examples/http.h"
-#include "escrow/examples/listener.h"
+#include "escrow/examples/server.h"
 #include "escrow/examples/stop_signals.h"
 #include "escrow/examples/task.h"
 #include "escrow/ownership/buffer.h"
 #include "escrow/ownership/descriptor.h"
 #include "escrow/ownership/memory.h"
 #include "escrow/safe/path_ops.h"
-#include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
 #include "escrow/safe/socket_ops.h"
-#include "escrow/safe/stream_ops.h"
 
 namespace escrow::examples {
 namespace {
@@ -94,7 +90,7 @@ class Connection {
 
 // Answers one request after the other, until the peer has no more, or something
 // is wrong. Whenever this is destroyed, what is in flight keeps what it needs.
-Task Serve(safe::Ring& ring, const Descriptor& directory, Descriptor peer) {
+Task Answer(safe::Ring& ring, const Descriptor& directory, Descriptor peer) {
   Connection connection(ring, directory, std::move(peer));
   auto allocated = Buffer::Allocate(kBlock);
   if (!allocated) co_return;
@@ -169,30 +165,10 @@ Expected<void> ServeDirectory(const char* path, std::uint16_t port) {
   if (auto watched = signals.Watch(*ring); !watched) return watched;
   const auto directory = ring->Wait(ring->Open(path, O_RDONLY | O_DIRECTORY));
   if (!directory) return Failed(path, directory.error());
-  const auto listener = ListenOnLoopback(*ring, port);
-  if (!listener) return std::unexpected(listener.error());
-
-  std::list<Task> connections;
-  safe::Result<void> accepted;
-  ring->Start(safe::AcceptMany{.socket = listener->socket})
-      .ForEach([&](std::optional<safe::Result<Descriptor>> connection) {
-        if (!connection) return;
-        if (*connection) {
-          connections.push_back(
-              Serve(*ring, *directory, std::move(**connection)));
-        } else {
-          accepted = std::unexpected(connection->error());
-        }
-      });
-  std::printf("listening on http://127.0.0.1:%u/\n", unsigned{listener->port});
-  std::fflush(stdout);
-
-  while (signals.arrived() == 0) {
-    if (auto run = ring->Dispatch(); !run) return Failed("ring", run.error());
-    if (!accepted) return Failed("connections", accepted.error());
-    connections.remove_if([](const Task& task) { return task.done(); });
-  }
-  return {};
+  return Serve(*ring, signals, port, "http://", "/",
+               [&ring, &directory](Descriptor peer) {
+                 return Answer(*ring, *directory, std::move(peer));
+               });
 }
 
 }  // namespace
