@@ -9,7 +9,6 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <expected>
 #include <memory>
@@ -18,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "bench/cached_file.h"
 #include "bench/liburing_loops.h"
 #include "bench/raw_loops.h"
 #include "bench/safe_loops.h"
@@ -50,24 +50,6 @@ struct Inputs {
 // Of blocks in memory, in every implementation: copying to an address that is
 // none of a page takes longer.
 constexpr std::size_t kAlignment = 4096;
-
-std::expected<Descriptor, std::error_code> CachedFile(unsigned blocks) {
-  const char* const directory = std::getenv("TMPDIR");
-  std::string path = directory != nullptr ? directory : "/tmp";
-  path += "/escrow_bench_XXXXXX";
-  const int number = ::mkstemp(path.data());
-  if (number < 0) return Failure(errno);
-  Descriptor file = Descriptor::Adopt(number);
-  ::unlink(path.c_str());
-  const std::string block(kBlockSize, 'x');
-  for (unsigned i = 0; i < blocks; ++i) {
-    errno = ENOSPC;
-    if (::write(number, block.data(), block.size()) != kBlockSize) {
-      return Failure(errno);
-    }
-  }
-  return file;
-}
 
 // Has `socket` discard what is sent to it, which the sender does not notice: a
 // loop may send for ever, without anybody who receives.
@@ -103,7 +85,7 @@ std::expected<Inputs, std::error_code> MakeInputs(Operation operation,
       break;
     case Operation::kRead:
     case Operation::kReadFixed: {
-      auto file = CachedFile(batch);
+      auto file = CachedFile(batch, kBlockSize);
       if (!file) return std::unexpected(file.error());
       inputs.file = std::move(*file);
       size = std::size_t{batch} * kBlockSize;

@@ -8,7 +8,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdio>
-#include <cstdlib>
 #include <expected>
 #include <functional>
 #include <memory>
@@ -18,6 +17,7 @@
 
 #include "bench/alternate.h"
 #include "bench/loops.h"
+#include "bench/seconds.h"
 
 namespace escrow::bench {
 namespace {
@@ -50,17 +50,12 @@ std::expected<std::vector<Times>, std::error_code> Compare(
 }
 
 int Main(int argc, char** argv) {
-  const long seconds = argc == 2 ? std::strtol(argv[1], nullptr, 10) : 1;
-  if (argc > 2 || seconds <= 0) {
-    std::fputs("usage: paired [SECONDS]\n", stderr);
-    return 2;
-  }
+  const std::chrono::seconds limit = SecondsFrom(argc, argv, "paired");
   std::printf("nanoseconds per operation:\n%-10s %6s %10s %10s %10s\n",
               "operation", "batch", "liburing", "raw", "safe");
   for (const Operation operation : {Operation::kNop, Operation::kRead}) {
     for (const unsigned batch : {1u, 8u, 32u, 128u}) {
-      const auto times =
-          Compare(operation, batch, std::chrono::seconds(seconds));
+      const auto times = Compare(operation, batch, limit);
       if (!times) {
         std::fprintf(stderr, "paired: %s/%u: %s\n", NameOf(operation), batch,
                      times.error().message().c_str());

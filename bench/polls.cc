@@ -13,12 +13,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <functional>
 #include <system_error>
 #include <vector>
 
 #include "bench/alternate.h"
+#include "bench/seconds.h"
 #include "escrow/ownership/descriptor.h"
 #include "escrow/safe/poll.h"
 #include "escrow/safe/result.h"
@@ -136,15 +136,11 @@ std::error_code Print(std::size_t batch, std::chrono::seconds limit) {
 }
 
 int Main(int argc, char** argv) {
-  const long seconds = argc == 2 ? std::strtol(argv[1], nullptr, 10) : 1;
-  if (argc > 2 || seconds <= 0) {
-    std::fputs("usage: polls [SECONDS]\n", stderr);
-    return 2;
-  }
+  const std::chrono::seconds limit = SecondsFrom(argc, argv, "polls");
   std::printf("nanoseconds per event, and times as much:\n%6s %10s %10s %10s\n",
               "ready", "bare epoll", "on epoll", "on a ring");
   for (const std::size_t batch : {1, 8, 64}) {
-    if (const auto error = Print(batch, std::chrono::seconds(seconds))) {
+    if (const auto error = Print(batch, limit)) {
       std::fprintf(stderr, "polls: %s\n", error.message().c_str());
       return 1;
     }

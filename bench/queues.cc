@@ -4,7 +4,6 @@
 // queues of safe/queue.h, beside pread(2). SECONDS, 1 by default, is for each
 // line.
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -12,15 +11,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <expected>
 #include <functional>
 #include <memory>
-#include <string>
 #include <system_error>
 #include <vector>
 
 #include "bench/alternate.h"
+#include "bench/cached_file.h"
+#include "bench/seconds.h"
 #include "escrow/ownership/descriptor.h"
 #include "escrow/safe/queue.h"
 #include "escrow/safe/result.h"
@@ -67,18 +66,6 @@ std::error_code ReadByQueue(safe::Queue& queue, int file,
   return {};
 }
 
-std::expected<Descriptor, std::error_code> CachedFile() {
-  Descriptor file =
-      Descriptor::Adopt(::open("/tmp", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600));
-  const std::string block(kSize, 'x');
-  for (std::size_t i = 0; i < kBlocks; ++i) {
-    if (::write(file.number(), block.data(), kSize) != kSize) {
-      return std::unexpected(LastError());
-    }
-  }
-  return file;
-}
-
 std::error_code Print(const Descriptor& file, std::size_t cap,
                       std::chrono::seconds limit) {
   std::vector<std::byte> memory(cap * kSize);
@@ -105,19 +92,15 @@ std::error_code Print(const Descriptor& file, std::size_t cap,
 }
 
 int Main(int argc, char** argv) {
-  const long seconds = argc == 2 ? std::strtol(argv[1], nullptr, 10) : 1;
-  if (argc > 2 || seconds <= 0) {
-    std::fputs("usage: queues [SECONDS]\n", stderr);
-    return 2;
-  }
+  const std::chrono::seconds limit = SecondsFrom(argc, argv, "queues");
   std::error_code error;
-  const auto file = CachedFile();
+  const auto file = CachedFile(kBlocks, kSize);
   if (!file) error = file.error();
   std::printf(
       "nanoseconds per read, and times as much:\n%6s %10s %10s %10s %10s\n",
       "cap", "pread", "ring", "threads", "serial");
   for (const std::size_t cap : {1, 8, 32}) {
-    if (!error) error = Print(*file, cap, std::chrono::seconds(seconds));
+    if (!error) error = Print(*file, cap, limit);
   }
   if (!error) return 0;
   std::fprintf(stderr, "queues: %s\n", error.message().c_str());

@@ -4,13 +4,11 @@
 // against liburing's between two mutexes, one for submitting and one for
 // reaping, and against a ring for each thread, without and with a message to
 // the next thread's ring for each batch. Every thread pushes nops in batches,
-// submits, and reaps a batch of whatever is there. As in paired.cc, short runs
-// of all follow each other closely in one process, and what counts is the
-// median of their ratios. SECONDS, 1 by default, is for each line.
+// submits, and reaps a batch of whatever is there. SECONDS, 1 by default, is
+// for each line.
 
 #include <liburing.h>
 
-#include <algorithm>
 #include <array>
 #include <atomic>
 #include <barrier>
@@ -19,20 +17,21 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <span>
+#include <system_error>
 #include <thread>
 #include <vector>
 
+#include "bench/alternate.h"
+#include "bench/seconds.h"
 #include "escrow/raw/ops.h"
 #include "escrow/raw/shared_ring.h"
 
 namespace escrow::bench {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-using Nanoseconds = std::chrono::duration<double, std::nano>;
 
 constexpr unsigned kEntries = 256;
 constexpr unsigned kMostThreads = 4;
@@ -41,7 +40,7 @@ constexpr unsigned kMostBatch = 32;
 // it for most of the run.
 constexpr unsigned kBatches = 1 << 14;
 
-enum Implementation { kMutexes, kShared, kOwn, kOwnWithMessages, kCount };
+enum Implementation { kMutexes, kShared, kOwn, kOwnWithMessages };
 
 [[noreturn]] void Fail(const char* what) {
   std::fprintf(stderr, "shared: %s failed\n", what);
@@ -193,15 +192,11 @@ class Bench {
     for (std::thread& worker : workers_) worker.join();
   }
 
-  // Nanoseconds for each nop.
-  double Run(Implementation implementation) {
+  void Run(Implementation implementation) {
     implementation_ = implementation;
     reaped_ = 0;
-    const auto start = Clock::now();
     barrier_.arrive_and_wait();
     barrier_.arrive_and_wait();
-    const Nanoseconds time = Clock::now() - start;
-    return time.count() / (kBatches * batch_);
   }
 
  private:
@@ -261,45 +256,25 @@ class Bench {
   std::vector<std::thread> workers_;
 };
 
-double Median(std::vector<double>& values) {
-  const auto middle =
-      values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
-// Nanoseconds of the first, and the ratios of the others to it.
-std::array<double, kCount> Compare(unsigned threads, unsigned batch,
-                                   std::chrono::seconds limit) {
+// In the order of Implementation.
+std::vector<Times> Compare(unsigned threads, unsigned batch,
+                           std::chrono::seconds limit) {
   Bench bench(threads, batch);
-  std::array<std::vector<double>, kCount> values;
-  std::array<int, kCount> order = {0, 1, 2, 3};
-  for (const int i : order) bench.Run(static_cast<Implementation>(i));
-  const auto end = Clock::now() + limit;
-  while (Clock::now() < end) {
-    std::array<double, kCount> times;
-    for (const int i : order) {
-      times[static_cast<std::size_t>(i)] =
-          bench.Run(static_cast<Implementation>(i));
-    }
-    values[0].push_back(times[0]);
-    for (std::size_t i = 1; i < kCount; ++i) {
-      values[i].push_back(times[i] / times[0]);
-    }
-    // None always runs behind the same one.
-    std::next_permutation(order.begin(), order.end());
+  std::vector<std::function<std::error_code()>> runs;
+  for (const Implementation each :
+       {kMutexes, kShared, kOwn, kOwnWithMessages}) {
+    runs.emplace_back([&bench, each] {
+      bench.Run(each);
+      return std::error_code();
+    });
+    // What is done once only is not measured.
+    (void)runs.back()();
   }
-  std::array<double, kCount> medians;
-  for (std::size_t i = 0; i < kCount; ++i) medians[i] = Median(values[i]);
-  return medians;
+  return *Alternate(runs, kBatches * batch, limit);
 }
 
 int Main(int argc, char** argv) {
-  const long seconds = argc == 2 ? std::strtol(argv[1], nullptr, 10) : 1;
-  if (argc > 2 || seconds <= 0) {
-    std::fputs("usage: shared [SECONDS]\n", stderr);
-    return 2;
-  }
+  const std::chrono::seconds limit = SecondsFrom(argc, argv, "shared");
   std::printf(
       "a nop, in nanoseconds between two mutexes, and in parts of that:\n"
       "%7s %6s %12s %12s %12s %12s\n",
@@ -307,10 +282,10 @@ int Main(int argc, char** argv) {
       "+ messages");
   for (const unsigned batch : {1u, kMostBatch}) {
     for (const unsigned threads : {1u, 2u, kMostThreads}) {
-      const auto [mutexes, shared, own, messages] =
-          Compare(threads, batch, std::chrono::seconds(seconds));
+      const std::vector<Times> times = Compare(threads, batch, limit);
       std::printf("%7u %6u %12.1f %12.2f %12.2f %12.2f\n", threads, batch,
-                  mutexes, shared, own, messages);
+                  times[kMutexes].time, times[kShared].ratio, times[kOwn].ratio,
+                  times[kOwnWithMessages].ratio);
       std::fflush(stdout);
     }
   }
