@@ -30,7 +30,8 @@ int DuplicateHigh(int fd) noexcept {
 int FirstOwnNumber() noexcept {
   rlimit limit = {};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
-  constexpr rlim_t kEnough = 1 << 16;
+  // The kernel looks at all numbers up to the highest when it lists them.
+  constexpr rlim_t kEnough = 1 << 10;
   return static_cast<int>(std::min(limit.rlim_cur / 2, kEnough));
 }
 
