@@ -8,8 +8,8 @@
 
 namespace escrow::sim {
 
-// Where the numbers of the simulator's own descriptors begin: the upper half of
-// what the process may have.
+// Where the numbers of the simulator's own descriptors begin: in the middle of
+// what the process may have, or before.
 int FirstOwnNumber() noexcept;
 
 // Which file a number stands for, by fstat(2).

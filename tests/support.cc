@@ -117,17 +117,19 @@ Pipe::Pipe() {
 }
 
 int OpenDescriptors() {
-  // A simulated kernel keeps its own in the third quarter of what there may be.
+  // A simulated kernel keeps its own from the middle of what there may be, or
+  // 1024, up to the last quarter, in which its rings may be.
   rlimit limit = {};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) Die("getrlimit");
-  const unsigned long all = std::min<rlim_t>(limit.rlim_cur, 1 << 17);
+  const auto first_own = std::min<rlim_t>(limit.rlim_cur / 2, 1 << 10);
+  const auto first_ring = std::min<rlim_t>(limit.rlim_cur, 1 << 17) / 4 * 3;
   DIR* directory = opendir("/proc/self/fd");
   if (directory == nullptr) Die("opendir");
   int count = 0;
   while (const dirent* entry = readdir(directory)) {
     if (entry->d_name[0] == '.') continue;
     const unsigned long number = std::strtoul(entry->d_name, nullptr, 10);
-    if (number < all / 2 || number >= all / 4 * 3) ++count;
+    if (number < first_own || number >= first_ring) ++count;
   }
   closedir(directory);
   return count - 1;  // but for the one that listed them
