@@ -17,6 +17,7 @@
 #include <thread>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "escrow/ownership/descriptor.h"
 #include "escrow/raw/error.h"
@@ -113,6 +114,7 @@ class RingBackend final : public internal::PollBackend {
 
   Result<void> Wait(Events& events, std::optional<nanoseconds> limit) override {
     events.clear();
+    PollAgain();
     const internal::TimeLeft time_left(limit);
     // Apart from the wait, which would not tell of a signal then.
     if (const auto submitted = ring_->Submit(); !submitted) {
@@ -150,6 +152,12 @@ class RingBackend final : public internal::PollBackend {
     std::uint64_t serial;  // another one for each (re)registration
     std::uint32_t happened = 0;
     bool listed = false;
+  };
+
+  // A registration.
+  struct Registered {
+    int file;
+    std::uint64_t serial;
   };
 
   // In the thread of the ring.
@@ -203,13 +211,31 @@ class RingBackend final : public internal::PollBackend {
         .file = ownership::Descriptor::Permanent(file), .events = bits});
     listening_.emplace(
         file, Listener{entry->serial,
-                       Listen(std::move(stream), file, entry->serial)});
+                       Listen(std::move(stream), file, entry->serial, bits)});
   }
 
-  Listening Listen(Stream<std::size_t> stream, int file, std::uint64_t serial) {
+  Listening Listen(Stream<std::size_t> stream, int file, std::uint64_t serial,
+                   std::uint32_t all_bits) {
     while (auto item = co_await stream.Next()) {
-      Happened(file, serial,
-               *item ? static_cast<std::uint32_t>(**item) : EPOLLERR);
+      if (*item) {
+        Happened(file, serial, static_cast<std::uint32_t>(**item));
+        continue;
+      }
+      // The kernel lacked memory, so anything may happen unseen until the next
+      // Wait(): the program has to look.
+      Happened(file, serial, all_bits);
+      unpolled_.push_back({file, serial});
+    }
+  }
+
+  void PollAgain() {
+    for (const auto& [file, serial] : std::exchange(unpolled_, {})) {
+      const auto listener = listening_.find(file);
+      if (listener == listening_.end() || listener->second.serial != serial) {
+        continue;
+      }
+      listening_.erase(listener);
+      Apply(file);
     }
   }
 
@@ -246,16 +272,13 @@ class RingBackend final : public internal::PollBackend {
   std::optional<Ring> ring_;  // until the end
   const std::thread::id owner_;
   std::unordered_map<int, Listener> listening_;
+  std::vector<Registered> unpolled_;  // whose listeners have ended
 
   std::mutex mutex_;
   std::optional<Remote> remote_;  // until the end
   std::unordered_map<int, Entry> entries_;
   std::uint64_t serial_ = 0;
-  struct Told {
-    int file;
-    std::uint64_t serial;
-  };
-  std::deque<Told> happened_;  // whose entries are `listed`, or gone
+  std::deque<Registered> happened_;  // whose entries are `listed`, or gone
 };
 
 }  // namespace
