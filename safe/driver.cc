@@ -6,8 +6,10 @@
 #include <cerrno>
 #include <chrono>
 #include <coroutine>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <deque>
 #include <expected>
 #include <memory>
 #include <mutex>
@@ -21,6 +23,7 @@
 #include "escrow/ownership/memory.h"
 #include "escrow/ownership/record.h"
 #include "escrow/raw/error.h"
+#include "escrow/safe/engine.h"
 #include "escrow/safe/operation.h"
 #include "escrow/safe/remote.h"
 #include "escrow/safe/result.h"
@@ -31,6 +34,40 @@ namespace escrow::safe {
 using ownership::Record;
 
 namespace internal {
+
+// Permits, and who waits for one. Not thread-safe.
+class Permits {
+ public:
+  explicit Permits(std::size_t free) noexcept : free_(free) {
+    ESCROW_CHECK(free > 0, "a driver that lets nothing be in flight");
+  }
+
+  bool Reserve(std::shared_ptr<DriverWaker> waker);
+  void Release();
+  void RingEnded() noexcept;
+
+ private:
+  std::size_t free_;
+  std::deque<std::shared_ptr<DriverWaker>> waiting_;
+};
+
+// Those of a ring, which they know the end of.
+class LocalPermits final : public Permits, private Attachment {
+ public:
+  LocalPermits(Ring& ring, std::size_t free) : Permits(free) {
+    EngineOf(ring).Attach(*this);
+  }
+
+  bool ring_ended() const noexcept { return ended_; }
+
+ private:
+  void RingEnds() noexcept override {
+    ended_ = true;
+    RingEnded();
+  }
+
+  bool ended_ = false;
+};
 
 bool Permits::Reserve(std::shared_ptr<DriverWaker> waker) {
   if (free_ > 0) {
@@ -54,6 +91,7 @@ void Permits::Release() {
 void Permits::RingEnded() noexcept {
   // They may own the last of what this is a part of.
   const auto dropped = std::exchange(waiting_, {});
+  for (const auto& waker : dropped) waker->RingEnded();
 }
 
 SubmissionState::SubmissionState(std::shared_ptr<DriverBase> driver, Kind kind,
@@ -120,6 +158,10 @@ void SubmissionState::Wake() {
   } else {
     Launch();
   }
+}
+
+void SubmissionState::RingEnded() {
+  if (object_ != nullptr) object_->RingEnded();
 }
 
 void SubmissionState::Launch() {
@@ -240,7 +282,20 @@ Result<void> PrintWork::Progress::operator()(
 
 }  // namespace internal
 
+LocalDriver::LocalDriver(Ring& ring, std::size_t permits)
+    : ring_(&ring),
+      permits_(std::make_shared<internal::LocalPermits>(ring, permits)) {}
+
+bool LocalDriver::Reserve(std::shared_ptr<DriverWaker> waker) const {
+  return permits_->Reserve(std::move(waker));
+}
+
+void LocalDriver::Release() const { permits_->Release(); }
+
+void LocalDriver::RingEnded() const { permits_->RingEnded(); }
+
 void LocalDriver::Run(std::unique_ptr<DriverJob> job, bool eager) const {
+  if (permits_->ring_ended()) return;
   job->RunOn(*ring_);
   job.reset();
   // What it does not take is in the queue for the next time.
@@ -250,6 +305,8 @@ void LocalDriver::Run(std::unique_ptr<DriverJob> job, bool eager) const {
 void LocalDriver::Block(const std::atomic<std::uint32_t>& word,
                         std::uint32_t end) const {
   while (word.load() != end) {
+    ESCROW_CHECK(!permits_->ring_ended(),
+                 "Wait() on a driver whose ring has ended");
     const auto dispatched = ring_->Dispatch();
     if (word.load() == end) return;
     if (dispatched.has_value()) {

@@ -68,14 +68,15 @@ std::unique_ptr<DriverJob> MakeJob(Function function) {
 
 }  // namespace internal
 
-// Whoever waits for a permit. Called once, in the ring's thread.
+// Whoever waits for a permit. Either is called, once, in the ring's thread.
 class DriverWaker {
  public:
   DriverWaker() noexcept = default;
   DriverWaker(const DriverWaker&) = delete;
   DriverWaker& operator=(const DriverWaker&) = delete;
   virtual ~DriverWaker() = default;
-  virtual void Wake() = 0;
+  virtual void Wake() = 0;       // the permit is there
+  virtual void RingEnded() = 0;  // there will be none
 };
 
 // What a driver is: copies refer to the same ring.
@@ -90,10 +91,10 @@ class DriverWaker {
 // And in the ring's thread:
 //
 //   Reserve(waker)   a permit for an operation in flight, until Release(); or
-//                    false, and then `waker` is called when it has got one.
+//                    false, and then `waker` is woken when it has got one.
 //                    First come, first served.
 //   Release()        gives a permit back.
-//   RingEnded()      the ring is being destroyed: wakers are dropped uncalled.
+//   RingEnded()      the ring is being destroyed: wakers are told.
 template <typename D>
 concept Driver = std::copy_constructible<D> &&
     requires(const D& driver, std::unique_ptr<DriverJob> job, bool eager,
@@ -108,47 +109,30 @@ concept Driver = std::copy_constructible<D> &&
 
 namespace internal {
 
-// Permits, and who waits for one. Not thread-safe.
-class Permits {
- public:
-  explicit Permits(std::size_t free) noexcept : free_(free) {
-    ESCROW_CHECK(free > 0, "a driver that lets nothing be in flight");
-  }
-
-  bool Reserve(std::shared_ptr<DriverWaker> waker);
-  void Release();
-  void RingEnded() noexcept;
-
- private:
-  std::size_t free_;
-  std::deque<std::shared_ptr<DriverWaker>> waiting_;
-};
+class LocalPermits;
 
 }  // namespace internal
 
 // Drives on a ring of the calling thread's, to which everything that is made
 // with the driver belongs, too. Operations are submitted by the ring's
 // Dispatch(), Wait() and Submit(), and their coroutines resumed by its
-// Dispatch(). The ring stays where it is, and outlives what uses the driver,
-// but for submissions that are done or in flight: these are done then, with
-// what became of them.
+// Dispatch(). The ring stays where it is. When it ends, submissions that are in
+// flight are done, with what became of them; no other one is started or resumed
+// any more, and none of these may be waited for. Objects on it may outlive it.
 class LocalDriver {
  public:
   // Not more than `permits` operations are in flight.
-  explicit LocalDriver(Ring& ring, std::size_t permits = 512)
-      : ring_(&ring), permits_(std::make_shared<internal::Permits>(permits)) {}
+  explicit LocalDriver(Ring& ring, std::size_t permits = 512);
 
   void Run(std::unique_ptr<DriverJob> job, bool eager) const;
   void Block(const std::atomic<std::uint32_t>& word, std::uint32_t end) const;
-  bool Reserve(std::shared_ptr<DriverWaker> waker) const {
-    return permits_->Reserve(std::move(waker));
-  }
-  void Release() const { permits_->Release(); }
-  void RingEnded() const { permits_->RingEnded(); }
+  bool Reserve(std::shared_ptr<DriverWaker> waker) const;
+  void Release() const;
+  void RingEnded() const;
 
  private:
   Ring* ring_;
-  std::shared_ptr<internal::Permits> permits_;
+  std::shared_ptr<internal::LocalPermits> permits_;
 };
 
 struct SharedDriverOptions {
@@ -272,6 +256,7 @@ class SubmissionState : public DriverWaker,
   void Cancel();  // has it end early, once it is in flight
   void Retire();  // will not be performed
   void Wake() final;
+  void RingEnded() final;
 
  protected:
   // The operation has ended.
