@@ -37,39 +37,6 @@ constexpr std::size_t kMostHeld = 32;
 constexpr std::size_t kMostLeases = 8;
 constexpr std::size_t kMostFixedFiles = 8;
 
-// A process that a fuzzer runs has few descriptors: which of the first ones.
-constexpr std::size_t kDescriptors = 128;
-using Descriptors = std::array<bool, kDescriptors>;
-Descriptors OpenDescriptors() {
-  std::array<pollfd, kDescriptors> all;
-  for (std::size_t i = 0; i < kDescriptors; ++i) {
-    all[i] = {.fd = static_cast<int>(i), .events = 0, .revents = 0};
-  }
-  ESCROW_REQUIRE(::poll(all.data(), all.size(), 0) >= 0);
-  Descriptors open;
-  for (std::size_t i = 0; i < kDescriptors; ++i) {
-    open[i] = (all[i].revents & POLLNVAL) == 0;
-  }
-  return open;
-}
-
-Descriptor MakeFile() {
-  const int fd = ::memfd_create("fuzz", MFD_CLOEXEC);
-  ESCROW_REQUIRE(fd >= 0);
-  std::vector<std::byte> bytes(2 * kFileBytes);
-  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = FileByte(i);
-  ESCROW_REQUIRE(::write(fd, bytes.data(), bytes.size()) == std::ssize(bytes));
-  return Descriptor::Adopt(fd);
-}
-
-// What the kernel may say instead of taking what is submitted.
-bool IsRefusal(const std::error_code& error) {
-  return error == std::errc::resource_unavailable_try_again ||
-         error == std::errc::device_or_resource_busy ||
-         error == std::errc::interrupted ||
-         error == std::errc::not_enough_memory;
-}
-
 // Of handles and of the ring.
 
 void TakeOne(Program& program, const Action& action) {
@@ -398,13 +365,6 @@ std::optional<ownership::Lease> Program::TakeLease() {
   return std::move(last.lease);
 }
 
-ownership::Buffer Program::NewBuffer(std::size_t size, std::byte value) {
-  auto buffer = ownership::Buffer::Allocate(size);
-  ESCROW_REQUIRE(buffer.has_value());
-  std::memset(buffer->data(), static_cast<int>(value), size);
-  return std::move(*buffer);
-}
-
 // Of the process, for nothing changes them.
 const Descriptor& Program::file() {
   static const Descriptor& file = *new Descriptor(MakeFile());
@@ -415,21 +375,12 @@ const Descriptor& Program::scratch() {
   return file;
 }
 
-const Program::Ends& Program::pipe() {
-  if (!pipe_.here.valid()) {
-    int ends[2];
-    ESCROW_REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
-    pipe_ = {Descriptor::Adopt(ends[0]), Descriptor::Adopt(ends[1])};
-  }
+const Ends& Program::pipe() {
+  if (!pipe_.here.valid()) pipe_ = MakePipe();
   return pipe_;
 }
-const Program::Ends& Program::stream() {
-  if (!stream_.here.valid()) {
-    int ends[2];
-    ESCROW_REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) ==
-                   0);
-    stream_ = {Descriptor::Adopt(ends[0]), Descriptor::Adopt(ends[1])};
-  }
+const Ends& Program::stream() {
+  if (!stream_.here.valid()) stream_ = MakeStream();
   return stream_;
 }
 const Descriptor& Program::datagrams() {
@@ -466,22 +417,6 @@ const Descriptor& Program::listener() {
 const ownership::SocketAddress& Program::listener_address() {
   (void)listener();
   return listener_address_;
-}
-
-void Program::Feed(const Descriptor& file, std::size_t size) {
-  std::array<std::byte, 256> bytes;
-  bytes.fill(kSent);
-  const iovec part = {bytes.data(), std::min(size, bytes.size())};
-  if (&file == &pipe_.there) {
-    pollfd polled = {.fd = file.number(), .events = POLLOUT, .revents = 0};
-    // What is there fits at once.
-    if (::poll(&polled, 1, 0) == 1 && (polled.revents & POLLOUT) != 0) {
-      (void)!::writev(file.number(), &part, 1);
-    }
-    return;
-  }
-  (void)!::send(file.number(), part.iov_base, part.iov_len,
-                MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 void Program::ConnectToListener() {
@@ -533,18 +468,15 @@ void RunProgram(const std::uint8_t* data, std::size_t size, unsigned families) {
     return true;
   }();
   ESCROW_REQUIRE(warm);
-  const Descriptors before = OpenDescriptors();
-  {
-    const Run run(data, size);
-    std::span<const Action> actions = run.actions();
-    std::uint8_t kind = 0;
-    if (!actions.empty()) {
-      kind = actions.front().a;
-      if (actions.front().kind == 0) actions = actions.subspan(1);
-    }
-    Program(kind).Run(actions, families | kCommon);
+  const DescriptorsStay descriptors_stay;
+  const Run run(data, size);
+  std::span<const Action> actions = run.actions();
+  std::uint8_t kind = 0;
+  if (!actions.empty()) {
+    kind = actions.front().a;
+    if (actions.front().kind == 0) actions = actions.subspan(1);
   }
-  ESCROW_REQUIRE(OpenDescriptors() == before);
+  Program(kind).Run(actions, families | kCommon);
 }
 
 }  // namespace escrow::fuzz

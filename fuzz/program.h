@@ -18,6 +18,7 @@
 #include "escrow/examples/task.h"
 #include "escrow/fuzz/check.h"
 #include "escrow/fuzz/input.h"
+#include "escrow/fuzz/world.h"
 #include "escrow/ownership/buffer.h"
 #include "escrow/ownership/descriptor.h"
 #include "escrow/ownership/fixed_file.h"
@@ -66,13 +67,7 @@ enum Family : unsigned {
 // Runs the program that `data` is, of steps of `families`.
 void RunProgram(const std::uint8_t* data, std::size_t size, unsigned families);
 
-// What files and messages consist of.
-inline constexpr std::size_t kFileBytes = 2048;  // that nothing writes to
-inline constexpr std::size_t kPieceBytes = 64;   // of a buffer, at most
-inline constexpr std::byte kSent{0x5a};
-inline std::byte FileByte(std::size_t offset) {
-  return static_cast<std::byte>(offset * 7 % 251 + 1);
-}
+inline constexpr std::size_t kPieceBytes = 64;  // of a buffer, at most
 
 // What an operation should have brought.
 struct Expected {
@@ -195,22 +190,18 @@ class Program {
   template <typename Use>
   void WithBuffer(std::uint8_t kind, const Use& use);
   ownership::Buffer NewBuffer(std::size_t size = kPieceBytes,
-                              std::byte value = std::byte{0});
+                              std::byte value = std::byte{0}) {
+    return MakeBuffer(size, value);
+  }
 
   // What programs work on. Made when it is asked for.
-  const ownership::Descriptor& file();     // kFileBytes that stay, and more
-  const ownership::Descriptor& scratch();  // a file of any bytes
-  struct Ends {
-    ownership::Descriptor here;
-    ownership::Descriptor there;
-  };
+  const ownership::Descriptor& file();       // kFileBytes that stay, and more
+  const ownership::Descriptor& scratch();    // a file of any bytes
   const Ends& pipe();                        // read from `here`
   const Ends& stream();                      // both ends of a connection
   const ownership::Descriptor& datagrams();  // to itself, over IP
   const ownership::Descriptor& listener();
   const ownership::SocketAddress& listener_address();
-  // By the program's own system calls, which do not wait.
-  void Feed(const ownership::Descriptor& file, std::size_t size);
   void ConnectToListener();
 
   safe::BufferGroup& group(bool incremental);
@@ -423,10 +414,6 @@ void Program::Keep(safe::Stream<Item> stream) {
 
 // The outcomes.
 
-inline void RequireSent(const std::byte* data, std::size_t size) {
-  for (std::size_t i = 0; i < size; ++i) ESCROW_REQUIRE(data[i] == kSent);
-}
-
 template <typename T>
 void Program::Examine(safe::Result<T> result, const Expected&) {
   if (!result) {
@@ -456,12 +443,10 @@ void Program::Examine(safe::Transfer<B, T> outcome, const Expected& expected) {
         ESCROW_REQUIRE(moved <= size);
         const auto* const data =
             static_cast<const std::byte*>(Memory::Data(outcome.buffer));
-        for (std::size_t i = 0; i < moved; ++i) {
-          if (expected.bytes == Expected::Bytes::kOfFile) {
-            ESCROW_REQUIRE(data[i] == FileByte(expected.offset + i));
-          } else if (expected.bytes == Expected::Bytes::kAsSent) {
-            ESCROW_REQUIRE(data[i] == kSent);
-          }
+        if (expected.bytes == Expected::Bytes::kOfFile) {
+          RequireOfFile(data, moved, expected.offset);
+        } else if (expected.bytes == Expected::Bytes::kAsSent) {
+          RequireSent(data, moved);
         }
       }
     }

@@ -96,7 +96,7 @@ void PairWithDeadline(Program& program, const Action& action) {
 }
 
 void FeedPipe(Program& program, const Action& action) {
-  program.Feed(program.pipe().there, 1 + action.a);
+  Feed(program.pipe().there, 1 + action.a);
 }
 
 // Coroutines.

@@ -85,7 +85,7 @@ void WritePipe(Program& program, const Action& action) {
 }
 
 void FeedPipe(Program& program, const Action& action) {
-  program.Feed(program.pipe().there, 1 + action.a);
+  Feed(program.pipe().there, 1 + action.a);
 }
 
 void Vectors(Program& program, const Action& action) {

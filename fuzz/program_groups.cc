@@ -76,7 +76,7 @@ void ReceiveMessageMany(Program& program, const Action& action) {
 }
 
 void FeedPipe(Program& program, const Action& action) {
-  program.Feed(program.pipe().there, 1 + action.a);
+  Feed(program.pipe().there, 1 + action.a);
 }
 
 void EndLease(Program& program, const Action&) { (void)program.TakeLease(); }

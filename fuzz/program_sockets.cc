@@ -62,11 +62,11 @@ void SendLease(Program& program, const Action& action) {
 }
 
 void FeedStream(Program& program, const Action& action) {
-  program.Feed(program.stream().there, 1 + action.a);
+  Feed(program.stream().there, 1 + action.a);
 }
 
 void FeedDatagrams(Program& program, const Action& action) {
-  program.Feed(program.datagrams(), 1 + action.a % 64u);
+  Feed(program.datagrams(), 1 + action.a % 64u);
 }
 
 // With a descriptor, maybe.

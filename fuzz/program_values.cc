@@ -86,7 +86,7 @@ void Values(Program& program, const Action& action) {
 }
 
 // Two ends that nothing else reads from, so that what is fed to them is there.
-Program::Ends OwnEnds() {
+Ends OwnEnds() {
   int ends[2];
   ESCROW_REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) ==
                  0);
@@ -155,7 +155,7 @@ void LeaseValues(Program& program, const Action& action) {
   safe::BufferGroup& group = program.group(incremental);
   ESCROW_REQUIRE(!safe::BufferGroup::Create(program.ring(), {.count = 0}));
   MoveAbout(group);
-  const Program::Ends ends = OwnEnds();
+  const Ends ends = OwnEnds();
   std::array<std::byte, 1500> bytes;
   bytes.fill(kSent);
   ESCROW_REQUIRE(::send(ends.there.number(), bytes.data(), bytes.size(),
@@ -169,7 +169,7 @@ void LeaseValues(Program& program, const Action& action) {
     if ((action.b & 1) != 0) program.Keep(std::move(*bundle));
   }
   // A buffer that nothing was put into.
-  const Program::Ends ended = OwnEnds();
+  const Ends ended = OwnEnds();
   ESCROW_REQUIRE(::shutdown(ended.there.number(), SHUT_WR) == 0);
   (void)program.ring().Wait(program.ring().Start(
       safe::ReceiveInto{.socket = ended.here, .group = group}));
@@ -229,7 +229,7 @@ void RefusedFlags(Program& program, const Action& action) {
 
 // What comes with a message, and who looks at it.
 void ControlValues(Program& program, const Action& action) {
-  const Program::Ends ends = OwnEnds();
+  const Ends ends = OwnEnds();
   const int on = 1;
   ESCROW_REQUIRE(::setsockopt(ends.here.number(), SOL_SOCKET, SO_PASSCRED, &on,
                               sizeof(on)) == 0);
