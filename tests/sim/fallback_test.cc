@@ -541,7 +541,8 @@ TEST_F(FallbackTest, ARingIsClosedWhileAWorkerHasItsRequest) {
   SetFallback(Fallback::kAlways);
   io_uring ring;
   ASSERT_EQ(io_uring_queue_init(8, &ring, 0), 0);
-  struct statx status = {};
+  // What is in flight may use it after this.
+  static struct statx status = {};
   io_uring_prep_openat(io_uring_get_sqe(&ring), AT_FDCWD, file.path(), O_RDONLY,
                        0);
   ring.sq.sqes[0].flags |= IOSQE_IO_LINK;
