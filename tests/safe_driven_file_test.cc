@@ -25,6 +25,7 @@
 namespace escrow::safe {
 namespace {
 
+using cases::Counted;
 using cases::DescriptorsAtRest;
 using cases::DriverTest;
 using cases::Ends;
@@ -101,6 +102,27 @@ TYPED_TEST(DriverTest, OperationsOfAnObjectAreSerialised) {
   }
   for (auto& write : writes) EXPECT_EQ(std::move(write).Wait().result, 100u);
   EXPECT_EQ(temporary.Content(), expected);
+}
+
+// However many are dropped before their turn, the end of all is no deeper than
+// of one.
+TYPED_TEST(DriverTest, DroppedBeforeTheirTurnOfAFile) {
+  const Ends pipe;
+  std::atomic<int> alive = 0;
+  TypeParam source;
+  auto file =
+      DrivenFile::Adopt(source.driver(), std::move(*pipe.read.Duplicate()));
+  auto blocked = file.Read(std::string("..."));
+  blocked.Start();
+  for (int i = 0; i < 50'000; ++i) file.Read(Counted(alive)).Start();
+  RunAndWait(source, [](Ring&) {});
+  EXPECT_EQ(alive, 0);
+  auto last = file.Read(std::string("..."));
+  last.Start();
+  pipe.Put("abc");
+  EXPECT_EQ(std::move(blocked).Wait().buffer, "abc");
+  pipe.Put("def");
+  EXPECT_EQ(std::move(last).Wait().buffer, "def");
 }
 
 // R21: closing works in the middle of an operation, and so does dropping.

@@ -2,13 +2,17 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <liburing.h>
+#include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,12 +27,14 @@
 #include "escrow/ownership/descriptor.h"
 #include "escrow/ownership/fixed_file.h"
 #include "escrow/ownership/registered_buffer.h"
+#include "escrow/raw/ops.h"
 #include "escrow/safe/buffer_group.h"
 #include "escrow/safe/driven_file.h"
 #include "escrow/safe/driver.h"
 #include "escrow/safe/file_ops.h"
 #include "escrow/safe/file_table.h"
 #include "escrow/safe/path_ops.h"
+#include "escrow/safe/raw_access.h"
 #include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
 #include "escrow/safe/socket_ops.h"
@@ -204,6 +210,68 @@ TYPED_TEST(DriverTest, DroppedInFlightIsParked) {
   EXPECT_EQ(this->ReadOf(source, pipe.read, "...").Wait().buffer, "abc");
 }
 
+// What is dropped before its turn owns nothing any more while it waits for it;
+// and however many there are, the end of all of them is no deeper than of one.
+TYPED_TEST(DriverTest, DroppedBeforeTheirTurn) {
+  const Ends pipe;
+  TypeParam source(1);
+  const auto count_of = [&](std::atomic<int>& alive) {
+    return Perform(source.driver(), [&pipe, bytes = Counted(alive)]() mutable {
+      return Read<Counted>{.file = pipe.read, .buffer = std::move(bytes)};
+    });
+  };
+  auto blocked = this->ReadOf(source, pipe.read, "...");
+  blocked.Start();
+  std::atomic<int> alive = 0;
+  for (int i = 0; i < 50'000; ++i) count_of(alive).Start();
+  RunAndWait(source, [](Ring&) {});
+  EXPECT_EQ(alive, 0);
+  auto last = this->ReadOf(source, pipe.read, "...");
+  last.Start();
+  pipe.Put("abc");
+  EXPECT_EQ(std::move(blocked).Wait().buffer, "abc");
+  pipe.Put("def");
+  EXPECT_EQ(std::move(last).Wait().buffer, "def");
+}
+
+// Cancelled again, until it is, what the kernel did not find: this is linked
+// behind a request that goes on.
+TYPED_TEST(DriverTest, CancelsAgainWhatCouldNotBe) {
+  const Ends first;
+  const Ends second;
+  std::atomic<int> alive = 0;
+  std::atomic<int> went_on = 0;
+  TypeParam source;
+  auto handler = [&](const io_uring_cqe&) { ++went_on; };
+  std::optional<RawAccess> access;
+  RunAndWait(source, [&](Ring& ring) { access.emplace(ring, handler); });
+  std::optional read =
+      Perform(source.driver(), [&, bytes = Counted(alive)]() mutable {
+        access->ring().Push(
+            raw::PollAdd{.fd = first.read.number(), .events = POLLIN},
+            /*user_data=*/1, IOSQE_IO_LINK);
+        return Read<Counted>{.file = second.read, .buffer = std::move(bytes)};
+      });
+  read->Start();
+  RunAndWait(source, [](Ring& ring) { EXPECT_EQ(ring.in_flight(), 1u); });
+  read.reset();
+  // That is asked for by the time of what comes behind it.
+  const auto pass = [&] {
+    (void)Perform(source.driver(), [] {
+      return Timeout{.time = std::chrono::milliseconds(5)};
+    }).Wait();
+  };
+  pass();
+  EXPECT_EQ(alive, 1);
+  first.Put("x");
+  for (int i = 0; i < 2000 && alive != 0; ++i) pass();
+  EXPECT_EQ(alive, 0);
+  EXPECT_EQ(went_on, 1);
+  second.Put("x");  // ends it in any case
+  source.Until([&] { return alive == 0; });
+  RunAndWait(source, [&](Ring&) { access.reset(); });
+}
+
 // R7, R21: a coroutine that is destroyed while it awaits, and what a dropped
 // one opens is closed.
 TYPED_TEST(DriverTest, DroppedLeavesNothingOpen) {
@@ -266,6 +334,22 @@ TEST(LocalDriverTest, OutcomesOutliveTheRing) {
   auto [size, buffer] = std::move(read).Wait();
   EXPECT_EQ(size.error(), std::errc::operation_canceled);
   EXPECT_EQ(buffer, "kept");
+}
+
+// So is a file that was opened and that nobody has taken.
+TEST(LocalDriverTest, ObjectsInOutcomesOutliveTheRing) {
+  const TemporaryFile file("x");
+  const int before = DescriptorsAtRest();
+  auto source = std::make_unique<Local>();
+  auto taken = DrivenFile::Open(source->driver(), file.path());
+  std::optional dropped = DrivenFile::Open(source->driver(), file.path());
+  taken.Start();
+  dropped->Start();
+  source->Until([&] { return taken.done() && dropped->done(); });
+  source.reset();
+  EXPECT_TRUE(std::move(taken).Wait());
+  dropped.reset();
+  EXPECT_EQ(OpenDescriptors(), before);
 }
 
 // R2
@@ -355,11 +439,35 @@ TEST(SharedDriverTest, ErrorsAreThoseOfTheRing) {
             std::errc::invalid_argument);
 }
 
+// A child has no thread that drives, and ends nevertheless.
+TEST(SharedDriverTest, ChildrenMayEnd) {
+  auto global = SharedDriver::Instance();
+  ASSERT_TRUE(global);
+  std::optional<Shared> own(std::in_place);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    own.reset();
+    std::exit(0);
+  }
+  int status = -1;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
 // R3: nothing but Perform() makes one, and nobody takes an outcome twice.
 static_assert(!std::is_default_constructible_v<Submission<Result<void>>> &&
               !std::is_copy_constructible_v<Submission<Result<void>>> &&
               !std::is_constructible_v<Submission<Result<void>>, Ring&>);
 
+template <typename Outcome>
+Task AwaitOne(Submission<Outcome> submission) {
+  (void)co_await std::move(submission);
+}
+template <typename Outcome>
+Task AwaitTwice(Submission<Outcome> submission) {
+  (void)co_await std::move(submission);
+  (void)co_await std::move(submission);
+}
 TYPED_TEST(DriverTest, MistakesEndTheProgram) {
   EXPECT_DEATH(
       {
@@ -367,6 +475,38 @@ TYPED_TEST(DriverTest, MistakesEndTheProgram) {
         auto done = Perform(source.driver(), [] { return Timeout{}; });
         (void)std::move(done).Wait();
         (void)std::move(done).Wait();
+      },
+      "a submission that was awaited or moved from");
+  EXPECT_DEATH(
+      {
+        TypeParam source;
+        auto moved = Perform(source.driver(), [] { return Timeout{}; });
+        auto target = std::move(moved);
+        moved.Start();
+      },
+      "a submission that was awaited or moved from");
+  EXPECT_DEATH(
+      {
+        TypeParam source;
+        auto moved = Perform(source.driver(), [] { return Timeout{}; });
+        auto target = std::move(moved);
+        (void)moved.done();
+      },
+      "a submission that was awaited or moved from");
+  EXPECT_DEATH(
+      {
+        TypeParam source;
+        auto done = Perform(source.driver(), [] { return Timeout{}; });
+        (void)std::move(done).Wait();
+        AwaitOne(std::move(done));
+      },
+      "a submission that was awaited or moved from");
+  EXPECT_DEATH(
+      {
+        TypeParam source;
+        auto timeout = Perform(source.driver(), [] { return Timeout{}; });
+        AwaitTwice(std::move(timeout));
+        source.Until([] { return false; });
       },
       "a submission that was awaited or moved from");
   EXPECT_DEATH(TypeParam(0), "lets nothing be in flight");
@@ -381,6 +521,18 @@ TEST(SharedDriverDeathTest, WaitInItsThreadEndsTheProgram) {
         });
       },
       "Wait.. in the thread of a SharedDriver");
+}
+
+// Where it might be resumed meanwhile.
+TEST(SharedDriverDeathTest, DestroyedElsewhereWhileItAwaitsEndsTheProgram) {
+  EXPECT_DEATH(
+      {
+        const Ends pipe;
+        Shared source;
+        AwaitOne(DriverTest<Shared>::ReadOf(source, pipe.read, "."))
+            .frame.destroy();
+      },
+      "a coroutine that awaits is destroyed in another thread");
 }
 
 // R14, R12: an op for each kind of event that a driver is used for. Groups of
