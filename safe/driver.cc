@@ -199,7 +199,7 @@ void SubmissionState::Finish() {
 }
 
 void DrivenState::Add(std::shared_ptr<SubmissionState> submission) {
-  ESCROW_CHECK(!closed_, "use of a file or socket after its Close()");
+  ESCROW_CHECK(!closed_, "use of a file or socket after its Close() or end");
   closed_ = submission->kind() == SubmissionState::Kind::kClose;
   if (running_ != nullptr && running_->kind() != submission->kind()) {
     running_->Cancel();

@@ -188,6 +188,46 @@ TYPED_TEST(DriverTest, FileMistakesEndTheProgram) {
   EXPECT_DEATH(
       {
         TypeParam source;
+        std::optional used = adopt(source);
+        auto close = used->Close();
+        used.reset();
+        (void)std::move(close).Wait();
+      },
+      "after its Close.. or end");
+  EXPECT_DEATH(
+      {
+        TypeParam source;
+        DrivenFile used = adopt(source);
+        (void)used.Sync().Wait();
+        const DrivenFile target = std::move(used);
+        (void)used.Sync();
+      },
+      "after its Close");
+  EXPECT_DEATH(
+      {
+        TypeParam source;
+        const TemporaryFile longer("xy");
+        auto used = DrivenFile::Open(source.driver(), longer.path()).Wait();
+        BufferedReader reader(*used, 1);
+        auto first = reader.Fill();
+        auto second = reader.Fill();
+        (void)std::move(first).Wait();
+        (void)std::move(second).Wait();
+      },
+      "a BufferedReader is filled twice at once");
+  EXPECT_DEATH(
+      {
+        TypeParam source;
+        DrivenFile used = adopt(source);
+        BufferedReader reader(used);
+        auto filling = reader.Fill();
+        (void)std::move(filling).Wait();
+        (void)std::move(filling).Wait();
+      },
+      "a submission that was awaited or moved from");
+  EXPECT_DEATH(
+      {
+        TypeParam source;
         DrivenFile used = adopt(source);
         BufferedReader(used).Consume(1);
       },
