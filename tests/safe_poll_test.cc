@@ -365,8 +365,8 @@ TEST_P(PollTest, WaitsForAnEpollInstance) {
 
 // A Source is registered as long as it is open, and closed at once.
 TEST_P(PollTest, SourcesEndTheirRegistration) {
-  // From its first wait on, a ring polls for posts, too, and an emulated one has
-  // descriptors for that.
+  // From its first wait on, a ring polls for posts, too, and an emulated one
+  // has descriptors for that.
   EXPECT_TRUE(Quiet());
   const int before = OpenDescriptors();
   {
