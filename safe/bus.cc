@@ -5,14 +5,44 @@
 #include <expected>
 #include <optional>
 #include <system_error>
+#include <vector>
 
 #include "escrow/raw/error.h"
+#include "escrow/safe/engine.h"
 #include "escrow/safe/result.h"
+#include "escrow/safe/ring.h"
 #include "escrow/safe/time_left.h"
 
 namespace escrow::safe {
 
 using std::chrono::nanoseconds;
+
+namespace {
+
+// Calls the callbacks of `node`: whether it is still there. Also on the way
+// that an exception takes, it is not left with what is gone.
+bool CallBack(internal::BusNode& node, const BusResult& result) {
+  struct Watch {
+    explicit Watch(internal::BusNode& its) noexcept : node(its) {
+      node.ended = &ended;
+    }
+    Watch(const Watch&) = delete;
+    Watch& operator=(const Watch&) = delete;
+    ~Watch() {
+      if (!ended) node.ended = nullptr;
+    }
+    internal::BusNode& node;
+    bool ended = false;
+  } watch(node);
+  // Copied, for they may be added to meanwhile.
+  for (const BusCallback& callback : std::vector(node.callbacks)) {
+    callback(result);
+    if (watch.ended) return false;
+  }
+  return true;
+}
+
+}  // namespace
 
 Result<BusResult> Bus::Dispatch(std::optional<nanoseconds> limit) {
   const auto failure = [](int error) {
@@ -25,15 +55,7 @@ Result<BusResult> Bus::Dispatch(std::optional<nanoseconds> limit) {
       internal::BusNode& node = done_->front();
       done_->pop_front();
       const BusResult result(&node);
-      bool ended = false;
-      node.ended = &ended;
-      // Copied, for they may be added to meanwhile.
-      for (const BusCallback& callback : std::vector(node.callbacks)) {
-        callback(result);
-        if (ended) break;
-      }
-      if (ended) continue;
-      node.ended = nullptr;
+      if (!CallBack(node, result)) continue;
       // Unless a callback has taken it.
       if (node.stage == internal::BusNode::Stage::kDone) return result;
     }
@@ -42,7 +64,8 @@ Result<BusResult> Bus::Dispatch(std::optional<nanoseconds> limit) {
     if (!dispatched) return std::unexpected(dispatched.error());
     if (!done_->empty()) continue;
     if (left == nanoseconds(0)) return failure(ETIMEDOUT);
-    if (!limit && *dispatched == 0 && ring_.in_flight() == 0) {
+    if (!limit && *dispatched == 0 &&
+        !internal::EngineOf(ring_).HasSomethingToWaitFor()) {
       return failure(EDEADLK);
     }
   }

@@ -174,7 +174,8 @@ class BusHandle {
   // now and later; any number of them, in this order. The result is not
   // returned if one of them takes it by End(), and may prepare and enqueue this
   // again. It may also destroy this: then those behind it are not called. Must
-  // not dispatch.
+  // not dispatch. What it throws comes out of that Dispatch(), which those
+  // behind it and the result do not then; the outcome is there for End().
   void AddCallback(BusCallback callback) {
     node_->callbacks.push_back(std::move(callback));
   }
@@ -277,7 +278,8 @@ class Bus {
   // Submits, waits for a result unless there is one, and returns the one that
   // came first. Interrupted waits go on. Errors: timed_out, when there is none
   // after `limit`; without a limit, resource_deadlock_would_occur, when nothing
-  // is in flight that one could come of; those of Ring::Dispatch().
+  // is in flight that one could come of, and there is no Remote; those of
+  // Ring::Dispatch().
   Result<BusResult> Dispatch(
       std::optional<std::chrono::nanoseconds> limit = std::nullopt);
 

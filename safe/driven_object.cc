@@ -20,8 +20,9 @@ DrivenObject::DrivenObject(std::shared_ptr<DriverBase> driver, Descriptor file)
 
 DrivenObject::~DrivenObject() {
   if (state_ == nullptr) return;
-  driver_->Run(MakeJob([state = std::move(state_)](Ring&) { state->End(); }),
-               /*eager=*/true);
+  driver_->Run(
+      MakeJob([state = std::move(state_)](Ring& ring) { state->End(ring); }),
+      /*eager=*/false);
 }
 
 Submission<Result<void>> DrivenObject::Close() {

@@ -27,7 +27,8 @@
 // started, which is checked.
 //
 // Destroying an object cancels its operations, and closes the descriptor when
-// they are over; by close(2) in the ring's thread.
+// they are over; by close(2) in the ring's thread. None that is prepared before
+// is started after that, not even a Close(), which is checked.
 
 namespace escrow::safe {
 
@@ -113,8 +114,9 @@ class BufferedReader {
   }
 
   // Reads, if nothing is there. What it is awaited or waited for is how much
-  // there is, 0 at the end of the file. Must not be dropped after the reader.
-  // If it is dropped in flight, what it reads is lost, as with every read.
+  // there is, 0 at the end of the file. One at a time, which must not be
+  // dropped after the reader. If it is dropped in flight, what it reads is
+  // lost, as with every read.
   class [[nodiscard]] Filling;
   Filling Fill();
 
@@ -122,6 +124,7 @@ class BufferedReader {
   using Read = Submission<Transfer<ownership::Buffer>>;
 
   Result<std::size_t> Take(Transfer<ownership::Buffer> outcome) {
+    ESCROW_CHECK(begin_ == end_, "a BufferedReader is filled twice at once");
     buffer_ = std::move(outcome.buffer);
     begin_ = 0;
     end_ = outcome.result.value_or(0);

@@ -25,6 +25,7 @@
 #include "escrow/raw/error.h"
 #include "escrow/safe/engine.h"
 #include "escrow/safe/operation.h"
+#include "escrow/safe/owner.h"
 #include "escrow/safe/remote.h"
 #include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
@@ -49,6 +50,7 @@ class Permits {
  private:
   std::size_t free_;
   std::deque<std::shared_ptr<DriverWaker>> waiting_;
+  bool waking_ = false;  // which the ones that are woken do not begin again
 };
 
 // Those of a ring, which they know the end of.
@@ -70,7 +72,8 @@ class LocalPermits final : public Permits, private Attachment {
 };
 
 bool Permits::Reserve(std::shared_ptr<DriverWaker> waker) {
-  if (free_ > 0) {
+  // Those that wait come first, while they are being woken.
+  if (free_ > 0 && waiting_.empty()) {
     --free_;
     return true;
   }
@@ -79,13 +82,17 @@ bool Permits::Reserve(std::shared_ptr<DriverWaker> waker) {
 }
 
 void Permits::Release() {
-  if (waiting_.empty()) {
-    ++free_;
-    return;
+  ++free_;
+  // One that is woken and wants nothing any more comes back here.
+  if (waking_) return;
+  waking_ = true;
+  while (free_ > 0 && !waiting_.empty()) {
+    --free_;
+    const auto next = std::move(waiting_.front());
+    waiting_.pop_front();
+    next->Wake();
   }
-  const auto next = std::move(waiting_.front());
-  waiting_.pop_front();
-  next->Wake();
+  waking_ = false;
 }
 
 void Permits::RingEnded() noexcept {
@@ -124,11 +131,16 @@ bool SubmissionState::Suspend(std::coroutine_handle<> waiter) {
 
 void SubmissionState::Abandon() noexcept {
   abandoned_.store(true);
-  // The waiter is being destroyed.
   std::uint32_t stage = kAwaited;
-  if (stage_.compare_exchange_strong(stage, kStarted)) stage = kStarted;
+  if (stage_.compare_exchange_strong(stage, kStarted)) {
+    stage = kStarted;
+    // The waiter is being destroyed.
+    ESCROW_CHECK(driver_->InRingThread(),
+                 "a coroutine that awaits is destroyed in another thread than "
+                 "its driver's");
+  }
   if (kind_ == Kind::kClose || stage != kStarted) return;
-  driver_->Run(MakeJob([self = shared_from_this()](Ring&) { self->Cancel(); }),
+  driver_->Run(MakeJob([self = shared_from_this()](Ring&) { self->Dropped(); }),
                /*eager=*/false);
 }
 
@@ -162,6 +174,12 @@ void SubmissionState::Wake() {
 
 void SubmissionState::RingEnded() {
   if (object_ != nullptr) object_->RingEnded();
+}
+
+void SubmissionState::Dropped() {
+  Cancel();
+  // It may be long until its turn, if it has not begun.
+  if (self_ == nullptr && !InFlight()) Forget();
 }
 
 void SubmissionState::Launch() {
@@ -223,13 +241,18 @@ void SubmissionState::Finish() {
 }
 
 void DrivenState::Add(std::shared_ptr<SubmissionState> submission) {
-  ESCROW_CHECK(!closed_, "use of a file or socket after its Close()");
+  ESCROW_CHECK(!closed_, "use of a file or socket after its Close() or end");
   closed_ = submission->kind() == SubmissionState::Kind::kClose;
   if (running_ != nullptr && running_->kind() != submission->kind()) {
     running_->Cancel();
   }
-  for (const auto& each : waiting_) {
-    if (each->kind() != submission->kind()) each->Cancel();
+  // Those of other kinds that are before the last ones were cancelled by them.
+  if (!waiting_.empty() && waiting_.back()->kind() != submission->kind()) {
+    const auto last = waiting_.back()->kind();
+    for (auto each = waiting_.rbegin();
+         each != waiting_.rend() && (*each)->kind() == last; ++each) {
+      (*each)->Cancel();
+    }
   }
   waiting_.push_back(std::move(submission));
   Next();
@@ -242,23 +265,31 @@ void DrivenState::Over(const SubmissionState& submission) {
 }
 
 void DrivenState::Next() {
+  // One that nobody wants is over before its Turn() returns.
+  if (advancing_) return;
   const auto self = shared_from_this();
+  advancing_ = true;
   while (running_ == nullptr && !waiting_.empty()) {
     running_ = std::move(waiting_.front());
     waiting_.pop_front();
-    // One that nobody wants is over before this returns.
     const auto next = running_;
     next->Turn();
   }
+  advancing_ = false;
   if (running_ == nullptr && ended_) file = ownership::Descriptor();
 }
 
-void DrivenState::End() {
+void DrivenState::End(Ring& ring) {
   ended_ = true;
   if (!closed_) {
     closed_ = true;
-    if (running_ != nullptr) running_->Cancel();
     for (const auto& each : waiting_) each->Cancel();
+    if (running_ != nullptr) {
+      running_->Cancel();
+      // What it does not take is in the queue for the next time. Without
+      // anything in flight, the ring may have ended.
+      (void)ring.Submit();
+    }
   }
   Next();
 }
@@ -310,8 +341,9 @@ void LocalDriver::Block(const std::atomic<std::uint32_t>& word,
     const auto dispatched = ring_->Dispatch();
     if (word.load() == end) return;
     if (dispatched.has_value()) {
-      ESCROW_CHECK(*dispatched > 0 || ring_->in_flight() > 0,
-                   "Wait() for what nothing in flight can end");
+      ESCROW_CHECK(
+          *dispatched > 0 || internal::EngineOf(*ring_).HasSomethingToWaitFor(),
+          "Wait() for what nothing in flight can end");
     } else {
       // The kernel takes what it refused when it has memory again.
       ESCROW_CHECK(
@@ -360,6 +392,11 @@ class SharedDriver::Core {
                  "the thread of a SharedDriver cannot be woken");
   }
 
+  // Whether this is a child of the process that has the thread.
+  bool inherited() const noexcept {
+    return generation_ != internal::ForkGeneration();
+  }
+
   bool current() const noexcept {
     return ::pthread_equal(thread_, ::pthread_self()) != 0;
   }
@@ -378,6 +415,7 @@ class SharedDriver::Core {
                       ? ring->CreateRemote()
                       : Result<Remote>(std::unexpected(ring.error()));
     if (remote.has_value()) {
+      generation_ = internal::ForkGeneration();
       ring_ = &*ring;
       remote_.emplace(std::move(*remote));
     } else {
@@ -399,6 +437,7 @@ class SharedDriver::Core {
   ::pthread_t thread_{};
   std::atomic<std::uint32_t> ready_ = 0;
   std::error_code error_;
+  std::uint32_t generation_ = 0;
   Ring* ring_ = nullptr;
   std::optional<Remote> remote_;
   bool stopping_ = false;  // the thread's
@@ -413,7 +452,9 @@ class SharedDriver::Use {
   explicit Use(std::shared_ptr<Core> its) noexcept : core(std::move(its)) {}
   Use(const Use&) = delete;
   Use& operator=(const Use&) = delete;
-  ~Use() { core->End(); }
+  ~Use() {
+    if (!core->inherited()) core->End();
+  }
 
   const std::shared_ptr<Core> core;
 };
@@ -466,7 +507,7 @@ void SharedDriver::Run(std::unique_ptr<DriverJob> job, bool eager) const {
 
 void SharedDriver::Block(const std::atomic<std::uint32_t>& word,
                          std::uint32_t end) const {
-  ESCROW_CHECK(!use_->core->current(),
+  ESCROW_CHECK(!InRingThread(),
                "Wait() in the thread of a SharedDriver, for that thread");
   for (std::uint32_t now = word.load(); now != end; now = word.load()) {
     word.wait(now);
@@ -478,6 +519,10 @@ bool SharedDriver::Reserve(std::shared_ptr<DriverWaker> waker) const {
 }
 
 void SharedDriver::Release() const { use_->core->permits.Release(); }
+
+bool SharedDriver::InRingThread() const noexcept {
+  return use_->core->current();
+}
 
 void SharedDriver::RingEnded() const { use_->core->permits.RingEnded(); }
 

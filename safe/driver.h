@@ -95,6 +95,9 @@ class DriverWaker {
 //                    First come, first served.
 //   Release()        gives a permit back.
 //   RingEnded()      the ring is being destroyed: wakers are told.
+//
+// What may be used by several threads has an InRingThread(), too: whether it is
+// called in the ring's. Coroutines that await are destroyed only there.
 template <typename D>
 concept Driver = std::copy_constructible<D> &&
     requires(const D& driver, std::unique_ptr<DriverJob> job, bool eager,
@@ -146,11 +149,13 @@ struct SharedDriverOptions {
 //
 // Coroutines are resumed in the driver's thread, so what they do between two
 // operations should not block; nor can they Wait() there, which is checked. A
-// coroutine that is suspended may be destroyed in that thread only.
+// coroutine that is suspended may be destroyed in that thread only, which is
+// checked, too.
 //
 // When the last copy is gone and everything in flight is over, which has copies
 // of its own, the thread ends; a destructor that finds itself to be the last
-// one elsewhere waits for that. Not for a child process of fork(2).
+// one elsewhere waits for that. A child process of fork(2) has no such thread,
+// and may only destroy it; every other use ends the child with a message.
 class SharedDriver {
  public:
   // The process's, made at the first use, and ended when the process exits
@@ -167,6 +172,7 @@ class SharedDriver {
   bool Reserve(std::shared_ptr<DriverWaker> waker) const;
   void Release() const;
   void RingEnded() const;
+  bool InRingThread() const noexcept;
 
  private:
   class Core;
@@ -192,6 +198,7 @@ class DriverBase {
   virtual bool Reserve(std::shared_ptr<DriverWaker> waker) const = 0;
   virtual void Release() const = 0;
   virtual void RingEnded() const = 0;
+  virtual bool InRingThread() const = 0;
 };
 
 template <Driver D>
@@ -210,6 +217,13 @@ class DriverOf final : public DriverBase {
   }
   void Release() const override { driver_.Release(); }
   void RingEnded() const override { driver_.RingEnded(); }
+  bool InRingThread() const override {
+    if constexpr (requires { driver_.InRingThread(); }) {
+      return driver_.InRingThread();
+    } else {
+      return true;
+    }
+  }
 
  private:
   D driver_;
@@ -276,6 +290,7 @@ class SubmissionState : public DriverWaker,
   enum Stage : std::uint32_t { kPrepared, kStarted, kAwaited, kDone };
 
   void Arrive(Ring& ring);
+  void Dropped();
   void Launch();
   void Finish();
 
@@ -306,8 +321,9 @@ class DrivenState : public std::enable_shared_from_this<DrivenState> {
   void Add(std::shared_ptr<SubmissionState> submission);
   // That one is over.
   void Over(const SubmissionState& submission);
-  // Nobody has it any more: cancels what there is, and closes after that.
-  void End();
+  // Nobody has it any more: cancels what there is, at once, and closes after
+  // that.
+  void End(Ring& ring);
   void RingEnded() noexcept;
 
  private:
@@ -315,6 +331,7 @@ class DrivenState : public std::enable_shared_from_this<DrivenState> {
 
   std::shared_ptr<SubmissionState> running_;
   std::deque<std::shared_ptr<SubmissionState>> waiting_;
+  bool advancing_ = false;  // in Next(), of which one is enough
   bool closed_ = false;
   bool ended_ = false;
 };
@@ -536,8 +553,9 @@ class PrintWork {
 }  // namespace internal
 
 // Has the op that `make` returns performed on `driver`. `make` is called once,
-// in the ring's thread, to which the Descriptors that it refers to belong; it
-// is destroyed there, or where the submission is, if that is not started.
+// in the ring's thread, to which the Descriptors that it refers to belong, and
+// does not throw; it is destroyed there, or where the submission is, if that is
+// not started.
 template <Driver D, typename Make>
 requires Op<std::invoke_result_t<Make&>>
 auto Perform(const D& driver, Make make) {

@@ -860,6 +860,12 @@ Result<std::size_t> Engine::Dispatch(std::optional<nanoseconds> limit) {
   return RunReady();
 }
 
+bool Engine::HasSomethingToWaitFor() const noexcept {
+  // A raw handler's requests in flight are not counted.
+  return in_flight_ > 0 || ring_->sq_ready() > 0 || raw_handler_ != nullptr ||
+         (mailbox_ != nullptr && mailbox_->HasRemotes());
+}
+
 Result<std::shared_ptr<Mailbox>> Engine::GetMailbox(bool prefer_eventfd) {
   if (enabled_ || owner_.inherited()) CheckOwner();
   if (mailbox_ == nullptr) {

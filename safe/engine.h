@@ -224,6 +224,8 @@ class Engine final : public Starter {
 
   raw::Ring& ring() noexcept { return *ring_; }
   std::size_t in_flight() const noexcept { return in_flight_; }
+  // Whether Dispatch() waits for something: completions, or posts.
+  bool HasSomethingToWaitFor() const noexcept;
   std::uint64_t unknown_completions() const noexcept {
     return unknown_completions_;
   }

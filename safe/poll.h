@@ -29,8 +29,9 @@
 // registered, or since the last event, so read and write until EAGAIN. It may
 // say so without need, and more than once after the end of a file.
 //
-// It is the same on a ring (multishot poll) and on epoll(7). Registering costs
-// no system call on a ring.
+// It is the same on a ring (multishot poll) and on epoll(7). A ring is told of
+// all that was registered by the next wait, and at once only where that has
+// begun.
 
 namespace escrow::safe {
 
@@ -140,31 +141,37 @@ class PollBackend {
 //
 // A registered file has to be deregistered before it is closed, or, as a Source
 // is, both at once: a ring keeps what it polls open. Deregistering is done when
-// the call returns as far as events are concerned: none that Wait() returns
-// later has that token. What a ring keeps open is closed when it returns, too,
-// in the thread of the Poll, and else when that next waits.
+// the call returns as far as events are concerned: no Wait() that begins
+// after that returns one of it. What a ring keeps open is closed when it
+// returns, too, in the thread of the Poll, and else when that next waits.
 class Registry {
  public:
   // Has Wait() tell `token` when what `interest` says happens, or has happened,
   // to `file`, a descriptor. Errors: file_exists (EEXIST) if it is registered,
-  // operation_not_permitted for regular files and directories, which are always
-  // ready, bad_file_descriptor; those of epoll_ctl(2).
+  // operation_not_permitted for regular files, directories and devices that
+  // are always ready, bad_file_descriptor; those of epoll_ctl(2), and of
+  // epoll_create1(2) for devices.
   Result<void> Register(int file, Token token, Interest interest) const {
-    return backend_->Register(file, token, interest);
+    return backend().Register(file, token, interest);
   }
   // Has it told something else from here on; and again if it has happened
   // already. no_such_file_or_directory (ENOENT) if it is not registered.
   Result<void> Reregister(int file, Token token, Interest interest) const {
-    return backend_->Reregister(file, token, interest);
+    return backend().Reregister(file, token, interest);
   }
   // no_such_file_or_directory (ENOENT) if it is not registered.
-  Result<void> Deregister(int file) const { return backend_->Deregister(file); }
+  Result<void> Deregister(int file) const { return backend().Deregister(file); }
 
   // For Poll.
   explicit Registry(std::shared_ptr<internal::PollBackend> backend) noexcept
       : backend_(std::move(backend)) {}
 
  private:
+  internal::PollBackend& backend() const noexcept {
+    ESCROW_CHECK(backend_ != nullptr, "use of a Registry that was moved from");
+    return *backend_;
+  }
+
   std::shared_ptr<internal::PollBackend> backend_;
 };
 
@@ -191,8 +198,8 @@ class Poll {
   // To be copied for other threads.
   const Registry& registry() const noexcept { return registry_; }
 
-  // Replaces what is in `events` by what has happened, to as many files as
-  // there is room for; the others come with the next call. Blocks until there
+  // Replaces what is in `events` by what has happened, to no more files than
+  // there is room for; the others come with the next calls. Blocks until there
   // is something or `limit`, rounded up to what the system can measure, has
   // passed, which shows by no events. No limit: for ever; 0: not at all.
   //
@@ -201,6 +208,7 @@ class Poll {
   // io_uring_enter(2).
   Result<void> Wait(Events& events,
                     std::optional<std::chrono::nanoseconds> limit = {}) {
+    ESCROW_CHECK(backend_ != nullptr, "use of a Poll that was moved from");
     return backend_->Wait(events, limit);
   }
 

@@ -73,8 +73,9 @@ class Queue {
 
   // Cancels what is in flight and returns when the last of it has ended: no
   // memory and no descriptor of a request is used after that. What waits for a
-  // pipe, a socket or a terminal is interrupted, what is being done to a disk
-  // goes on to its end.
+  // pipe, a socket or a terminal is interrupted; what is being done to a disk
+  // goes on to its end, and so does, on threads, what a terminal has begun to
+  // write.
   virtual ~Queue() = default;
 
   // How many requests may be in flight.

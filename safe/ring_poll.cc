@@ -174,7 +174,14 @@ class RingBackend final : public internal::PollBackend {
   static int WhyNot(int file) noexcept {
     struct stat status = {};
     if (::fstat(file, &status) != 0) return errno;
-    return S_ISREG(status.st_mode) || S_ISDIR(status.st_mode) ? EPERM : 0;
+    if (S_ISSOCK(status.st_mode) || S_ISFIFO(status.st_mode)) return 0;
+    if (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode)) return EPERM;
+    // Of devices, nobody else knows.
+    const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
+    if (epoll < 0) return errno;
+    const auto asked = ownership::Descriptor::Adopt(epoll);
+    epoll_event none = {};
+    return ::epoll_ctl(epoll, EPOLL_CTL_ADD, file, &none) == 0 ? 0 : errno;
   }
 
   // Has the thread of the ring do what the table says of `file`.

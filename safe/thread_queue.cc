@@ -134,7 +134,7 @@ class ThreadQueue final : public Queue {
         plain ? 1 : static_cast<int>(std::min(request.length, kTooMany));
 
     const FileTraits file(request.file);
-    const ::off_t offset = file.seekable ? request.offset : kCurrentPosition;
+    ::off_t offset = file.seekable ? request.offset : kCurrentPosition;
     // What is there may be gone to somebody else by the time of the call.
     int flags = file.waits ? RWF_NOWAIT : 0;
     for (;;) {
@@ -147,6 +147,9 @@ class ThreadQueue final : public Queue {
       if (size >= 0) return static_cast<std::size_t>(size);
       if (errno == EOPNOTSUPP && flags != 0) {
         flags = 0;
+      } else if (errno == ESPIPE && offset != kCurrentPosition) {
+        // A terminal, or another device without positions.
+        offset = kCurrentPosition;
       } else if (errno != EINTR && (errno != EAGAIN || !file.waits)) {
         return Failure(errno, category);
       }

@@ -4,9 +4,12 @@
 #include <gtest/gtest.h>
 #include <linux/io_uring.h>
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstddef>
@@ -15,6 +18,7 @@
 #include <optional>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -140,6 +144,43 @@ TEST_F(BusTest, TellsTheEndOfAFile) {
   bus_.Enqueue(read);
   EXPECT_FALSE(IsEnd(Dispatch().End<ReadText>().result));
 }
+
+// With nothing in flight, what another thread may have to do is waited for;
+// signals, of which some come while it waits, do not end that.
+TEST_F(BusTest, WaitsForPostsWhateverInterrupts) {
+  struct sigaction action = {};
+  struct sigaction before = {};
+  action.sa_handler = [](int) {};
+  ASSERT_EQ(::sigaction(SIGUSR1, &action, &before), 0);
+  auto timeout = Bus::Prepare(Timeout{});
+  auto remote = bus_.ring().CreateRemote();
+  ASSERT_TRUE(remote);
+  std::thread other([&, mine = *remote, thread = ::pthread_self()] {
+    for (int i = 0; i < 10; ++i) {
+      std::this_thread::sleep_for(milliseconds(2));
+      ::pthread_kill(thread, SIGUSR1);
+    }
+    EXPECT_TRUE(mine.Post([&] { bus_.Enqueue(timeout); }));
+  });
+  EXPECT_TRUE(Dispatch().Is(timeout));
+  other.join();
+  ASSERT_EQ(::sigaction(SIGUSR1, &before, nullptr), 0);
+}
+
+#if __cpp_exceptions
+// What a callback throws comes out of Dispatch(); the result is the handle's.
+TEST_F(BusTest, CallbacksMayThrow) {
+  std::optional timeout = Bus::Prepare(Timeout{});
+  timeout->AddCallback([](const BusResult&) { throw 1; });
+  bus_.Enqueue(*timeout);
+  EXPECT_THROW((void)bus_.Dispatch(), int);
+  ASSERT_TRUE(timeout->done());
+  std::array<char, 4096> where_it_was;
+  where_it_was.fill(0);
+  timeout.reset();
+  EXPECT_EQ(std::count(where_it_was.begin(), where_it_was.end(), 0), 4096);
+}
+#endif
 
 // B25: errors have a text, and name what failed.
 TEST_F(BusTest, ErrorsSayWhatFailed) {

@@ -245,6 +245,11 @@ TEST_P(PollTest, WhatCannotBeRegisteredSaysWhy) {
                 .Register(always_ready.number(), Token{2}, Interest::kReadable)
                 .error(),
             std::errc::operation_not_permitted);
+  // So is what can only be waited for in vain.
+  const Descriptor null = Descriptor::Adopt(::open("/dev/null", O_RDWR));
+  EXPECT_EQ(
+      registry().Register(null.number(), Token{2}, Interest::kReadable).error(),
+      std::errc::operation_not_permitted);
   // None of it has changed what is registered.
   sockets.Send();
   EXPECT_EQ(WaitForOne().token(), Token{1});
@@ -360,6 +365,9 @@ TEST_P(PollTest, WaitsForAnEpollInstance) {
 
 // A Source is registered as long as it is open, and closed at once.
 TEST_P(PollTest, SourcesEndTheirRegistration) {
+  // From its first wait on, a ring polls for posts, too, and an emulated one
+  // has descriptors for that.
+  EXPECT_TRUE(Quiet());
   const int before = OpenDescriptors();
   {
     Sockets sockets;
@@ -422,6 +430,60 @@ TEST_P(PollTest, RegistriesMayOutliveIt) {
   EXPECT_EQ(left.Reregister(file, Token{1}, Interest::kReadable).error(),
             std::errc::owner_dead);
   EXPECT_EQ(left.Deregister(file).error(), std::errc::owner_dead);
+}
+
+// E6: also while other threads use it, and there is nothing in between.
+TEST_P(PollTest, EndsWhileOthersRegister) {
+  for (int round = 0; round < 20; ++round) {
+    auto poll = GetParam().make();
+    ASSERT_TRUE(poll);
+    std::atomic<int> running = 0;
+    std::vector<std::thread> threads;
+    for (std::uint64_t i = 0; i < 3; ++i) {
+      threads.emplace_back([&running, i, mine = poll->registry()] {
+        const Sockets sockets;
+        sockets.Send();
+        const int file = sockets.here.number();
+        ++running;
+        Result<void> result;
+        while (result) {
+          result = mine.Register(file, Token{i}, Interest::kReadable);
+          if (result) {
+            result = mine.Reregister(file, Token{i}, Interest::kWritable);
+          }
+          if (result) result = mine.Deregister(file);
+        }
+        EXPECT_EQ(result.error(), std::errc::owner_dead);
+      });
+    }
+    while (running < 3) {
+      const auto waited = poll->Wait(events_, milliseconds(1));
+      EXPECT_TRUE(waited || waited.error() == std::errc::interrupted);
+    }
+    EXPECT_TRUE(poll->Wait(events_, nanoseconds(0)).has_value());
+    { const Poll ended = std::move(*poll); }
+    for (std::thread& thread : threads) thread.join();
+  }
+}
+
+TEST_P(PollTest, MovedFromIsNotUsed) {
+  const auto moved = [](auto use) {
+    auto poll = GetParam().make();
+    const Poll target = std::move(*poll);
+    use(*poll);
+  };
+  EXPECT_DEATH(moved([](Poll& poll) {
+                 Events events(1);
+                 (void)poll.Wait(events);
+               }),
+               "a Poll that was moved from");
+  EXPECT_DEATH(moved([](Poll& poll) {
+                 (void)poll.registry().Register(0, Token{1},
+                                                Interest::kReadable);
+               }),
+               "a Registry that was moved from");
+  EXPECT_DEATH(moved([](Poll& poll) { (void)poll.registry().Deregister(0); }),
+               "a Registry that was moved from");
 }
 
 // E6, E7: registered by another thread while this one waits.

@@ -275,6 +275,34 @@ TEST_P(QueueTest, NonBlockingPipesAreWaitedForToo) {
 }
 
 // A5: what waits is cancelled, and memory is not used after that.
+// A terminal, and its other side.
+struct Terminal {
+  Terminal() : other(Descriptor::Adopt(::posix_openpt(O_RDWR | O_NOCTTY))) {
+    EXPECT_EQ(::grantpt(other.number()), 0);
+    EXPECT_EQ(::unlockpt(other.number()), 0);
+    char name[64];
+    EXPECT_EQ(::ptsname_r(other.number(), name, sizeof(name)), 0);
+    file = Descriptor::Adopt(::open(name, O_RDWR | O_NOCTTY));
+    EXPECT_TRUE(file.valid());
+  }
+  Descriptor other;
+  Descriptor file;
+};
+
+// The offset does not matter.
+TEST_P(QueueTest, TerminalsAreReadAndWritten) {
+  const Terminal terminal;
+  const auto queue = Make(1);
+  std::string text = "abc";
+  queue->Write(1, terminal.file.number(), /*offset=*/4096, Bytes(text));
+  EXPECT_EQ(WaitForOne(*queue), 3u);
+  std::string bytes(8, ' ');
+  queue->Read(1, terminal.file.number(), /*offset=*/4096, Bytes(bytes));
+  EXPECT_EQ(::write(terminal.other.number(), "de\n", 3), 3);
+  EXPECT_EQ(WaitForOne(*queue), 3u);
+  EXPECT_EQ(bytes.substr(0, 3), "de\n");
+}
+
 TEST_P(QueueTest, DestructionEndsABlockedRead) {
   const Ends pipe;
   std::array<std::string, 3> texts;
