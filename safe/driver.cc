@@ -29,6 +29,7 @@
 #include "escrow/safe/remote.h"
 #include "escrow/safe/result.h"
 #include "escrow/safe/ring.h"
+#include "escrow/safe/thread.h"
 
 namespace escrow::safe {
 
@@ -366,7 +367,7 @@ class SharedDriver::Core {
   std::error_code Begin(const std::shared_ptr<Core>& self) {
     auto share = std::make_unique<std::shared_ptr<Core>>(self);
     if (const int error =
-            ::pthread_create(&thread_, nullptr, &Thread, share.get())) {
+            internal::StartThread(thread_, &Thread, share.get())) {
       return {error, raw::CategoryOf<"pthread_create">()};
     }
     (void)share.release();

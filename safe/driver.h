@@ -145,7 +145,8 @@ struct SharedDriverOptions {
 
 // Drives on a ring with a thread of its own, for all threads: it and what is
 // made with it may be used by any, and what it is used for goes on by itself. A
-// single object or submission is used by one thread at a time.
+// single object or submission is used by one thread at a time. No handler of a
+// signal that is sent to the process runs in that thread.
 //
 // Coroutines are resumed in the driver's thread, so what they do between two
 // operations should not block; nor can they Wait() there, which is checked. A

@@ -134,8 +134,8 @@ class Queue {
 // `cap` above 32768.
 Result<std::unique_ptr<Queue>> MakeRingQueue(std::size_t cap);
 
-// On `cap` threads, which begin at once: for where there is no io_uring.
-// Errors: those of pthread_create(3) and eventfd(2).
+// On `cap` threads, which begin at once and handle no signals: for where there
+// is no io_uring. Errors: those of pthread_create(3) and eventfd(2).
 Result<std::unique_ptr<Queue>> MakeThreadQueue(std::size_t cap);
 
 // On one thread, which executes what was added in that order. Errors as above.

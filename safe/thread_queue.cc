@@ -20,6 +20,7 @@
 #include "escrow/raw/error.h"
 #include "escrow/safe/queue.h"
 #include "escrow/safe/result.h"
+#include "escrow/safe/thread.h"
 
 namespace escrow::safe {
 namespace {
@@ -69,8 +70,8 @@ class ThreadQueue final : public Queue {
     threads_.reserve(threads);
     while (threads_.size() < threads) {
       pthread_t thread;
-      const int error = ::pthread_create(
-          &thread, nullptr,
+      const int error = internal::StartThread(
+          thread,
           [](void* queue) -> void* {
             static_cast<ThreadQueue*>(queue)->Work();
             return nullptr;

@@ -592,6 +592,11 @@ TYPED_TEST(DriverTest, AnyOpIsPerformed) {
       "2");
 }
 
+TYPED_TEST(DriverTest, SignalsAreTheProgramsOwn) {
+  TypeParam source;
+  EXPECT_TRUE(escrow::testing::SignalsAreLeftToThisThread());
+}
+
 // R18: all of it, in parts.
 TYPED_TEST(DriverTest, PrintWritesAll) {
   TypeParam source;

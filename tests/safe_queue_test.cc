@@ -79,6 +79,11 @@ TEST_P(QueueTest, HasItsCap) {
   EXPECT_TRUE(Wait(*queue, 0).empty());
 }
 
+TEST_P(QueueTest, SignalsAreTheProgramsOwn) {
+  const auto queue = Make(2);
+  EXPECT_TRUE(escrow::testing::SignalsAreLeftToThisThread());
+}
+
 // A3: what is beyond the cap is the caller's mistake.
 TEST_P(QueueTest, MoreThanItsCapEndsTheProgram) {
   const TemporaryFile file("x");

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -133,6 +134,22 @@ int OpenDescriptors() {
   }
   closedir(directory);
   return count - 1;  // but for the one that listed them
+}
+
+bool SignalsAreLeftToThisThread() {
+  // Which does no harm to who does not block it, but is gone then.
+  sigset_t signals;
+  sigset_t before;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGURG);
+  if (pthread_sigmask(SIG_BLOCK, &signals, &before) != 0) Die("sigmask");
+  if (kill(getpid(), SIGURG) != 0) Die("kill");
+  // Others have time to take it.
+  usleep(50'000);
+  const timespec none = {};
+  const bool left = sigtimedwait(&signals, nullptr, &none) == SIGURG;
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return left;
 }
 
 void MakeEnterFail(int error, int to_submit) {

@@ -46,6 +46,10 @@ struct Pipe {
 // How many descriptors the process has open.
 int OpenDescriptors();
 
+// Whether a signal for the process that the calling thread blocks is left to it
+// by all other threads.
+bool SignalsAreLeftToThisThread();
+
 // Makes io_uring_enter(2) fail with `error` from here on: whenever it has
 // exactly `to_submit` entries to submit, or, with -1, always. Cannot be undone,
 // so only in a child process.
