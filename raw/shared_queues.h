@@ -38,8 +38,6 @@ enum class OrderedAt : std::uint8_t {
   kCollect,
   kTail,
   kEnter,
-  kAsk,
-  kBegin,
   kLeave,
   kWakeup,
   kReapCounter,
@@ -168,7 +166,8 @@ class SubmissionQueue {
          {&taken_, &completed_, &pushed_, &collected_}) {
       Memory::Store(*counter, start, std::memory_order_relaxed, kNowhere);
     }
-    Memory::Store(state_, kIdle, std::memory_order_relaxed, kNowhere);
+    Memory::Store(asked_, std::uint64_t{0}, std::memory_order_relaxed,
+                  kNowhere);
   }
 
   // Takes up to `indices.size()` free entries; returns how many. From here on
@@ -245,33 +244,23 @@ class SubmissionQueue {
   // time is in there; the others return false at once, and it calls once more
   // for them.
   //
-  // One word decides. Who finds it idle enters, and acquires what the last one
-  // to leave released, `collected_`. Others ask, in a read-modify-write with
-  // release: either it finds that one gone, or that one finds it, at the latest
-  // when leaving fails, and acquires what was published before. (A look at the
-  // word instead could be older than that one's last.)
+  // One word counts who has asked. Who finds that nobody has enters, and
+  // acquires what the last one to leave released, `collected_`. It leaves by
+  // setting the word to 0, which fails if somebody has asked since it looked;
+  // then it acquires what that one published before. All of it is one order of
+  // read-modify-writes, so none is missed.
   template <typename Enter>
   bool Submit(const Enter& enter) noexcept {
-    std::uint32_t expected = kIdle;
-    if (!Memory::CompareExchange(state_, expected, kBusy,
-                                 std::memory_order_acquire,
-                                 std::memory_order_relaxed, kEnter)) {
-      if (Memory::Exchange(state_, kAsked, std::memory_order_release, kAsk) !=
-          kIdle) {
-        return false;
-      }
-      (void)Memory::Exchange(state_, kBusy, std::memory_order_acquire, kBegin);
+    if (Memory::FetchAdd(asked_, std::uint64_t{1}, std::memory_order_acq_rel,
+                         kEnter) != 0) {
+      return false;
     }
-    for (;;) {
+    std::uint64_t asked = 1;
+    do {
       enter(Collect());
-      expected = kBusy;
-      if (Memory::CompareExchange(state_, expected, kIdle,
-                                  std::memory_order_release,
-                                  std::memory_order_relaxed, kLeave)) {
-        break;
-      }
-      (void)Memory::Exchange(state_, kBusy, std::memory_order_acquire, kBegin);
-    }
+    } while (!Memory::CompareExchange(asked_, asked, std::uint64_t{0},
+                                      std::memory_order_acq_rel,
+                                      std::memory_order_acquire, kLeave));
     return true;
   }
 
@@ -318,10 +307,6 @@ class SubmissionQueue {
   }
 
  private:
-  static constexpr std::uint32_t kIdle = 0;
-  static constexpr std::uint32_t kBusy = 1;
-  static constexpr std::uint32_t kAsked = 2;
-
   // In `published`: a submit waits for this.
   static constexpr std::uint64_t kWanted = ~std::uint64_t{0};
 
@@ -368,7 +353,7 @@ class SubmissionQueue {
   alignas(kCacheLine) Atomic<std::uint64_t> taken_;
   alignas(kCacheLine) Atomic<std::uint64_t> completed_;
   alignas(kCacheLine) Atomic<std::uint64_t> pushed_;
-  alignas(kCacheLine) Atomic<std::uint32_t> state_;
+  alignas(kCacheLine) Atomic<std::uint64_t> asked_;
   // Of the thread that submits.
   Atomic<std::uint64_t> collected_;
 };

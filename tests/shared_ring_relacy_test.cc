@@ -470,8 +470,8 @@ TEST_P(Relaxed, IsFound) {
 INSTANTIATE_TEST_SUITE_P(SharedQueues, Relaxed,
                          ::testing::Values(kTakeCounter, kTakeHead, kTakeClaim,
                                            kPublish, kCollect, kTail, kEnter,
-                                           kAsk, kBegin, kLeave, kWakeup,
-                                           kReapCounter, kReapTail, kReapClaim,
+                                           kLeave, kWakeup, kReapCounter,
+                                           kReapTail, kReapClaim,
                                            kGiveBackCounter, kGiveBackHead));
 
 }  // namespace
