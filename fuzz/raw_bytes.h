@@ -4,6 +4,7 @@
 #include <liburing.h>
 
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <span>
 #include <vector>
@@ -49,6 +50,11 @@ class RawBytes {
     io_uring_sqe_set_data64(theirs.sqe(), user_data);
     theirs.sqe()->personality = personality;
     Ring::Fill(ours.sqe(), op, user_data, sqe_flags, personality);
+    for (unsigned i = 0; i < sizeof(ours); ++i) {
+      if (theirs.bytes[i] == ours.bytes[i]) continue;
+      std::fprintf(stderr, "%s: byte %u is %#x, liburing's %#x\n",
+                   Op::kInfo.name, i, ours.bytes[i], theirs.bytes[i]);
+    }
     ESCROW_REQUIRE(std::memcmp(theirs.bytes, ours.bytes, sizeof(ours)) == 0);
     ESCROW_REQUIRE(ours.sqe()->opcode == Op::kInfo.opcode);
   }

@@ -21,6 +21,7 @@ template <typename Op>
 void SetProtection(Random& random, Op& op, io_uring_sqe* sqe) {
   if (random.Flip()) return;
   const auto* const protection = random.Pointer<io_uring_attr_pi>();
+  if (protection == nullptr) return;  // which says that there is none
   op.protection = protection;
   sqe->attr_ptr = reinterpret_cast<std::uintptr_t>(protection);
   sqe->attr_type_mask = IORING_RW_ATTR_FLAG_PI;
