@@ -262,7 +262,8 @@ TEST_F(SetupTest, InstallsWhatIsMissingAndSaysWhy) {
 TEST_F(SetupTest, InstallsEverythingOnABareMachine) {
   const std::string everything =
       "bazel-bootstrap g++ libboost-dev googletest ca-certificates "
-      "debian-archive-keyring xz-utils clang-19 libclang-rt-19-dev lld-19 llvm-19 "
+      "debian-archive-keyring xz-utils clang-19 libclang-rt-19-dev lld-19 "
+      "llvm-19 "
       "valgrind apache2-utils relacy-dev git clang-format clang-tidy-19 "
       "python3";
   Write("missing", everything);
