@@ -11,8 +11,8 @@
 #include <utility>
 
 #include "escrow/fuzz/check.h"
+#include "escrow/fuzz/front_end.h"
 #include "escrow/fuzz/input.h"
-#include "escrow/fuzz/run.h"
 #include "escrow/fuzz/world.h"
 #include "escrow/ownership/buffer.h"
 #include "escrow/ownership/descriptor.h"
@@ -31,11 +31,6 @@ using Read = safe::Read<Buffer>;
 
 constexpr std::size_t kPieceBytes = 64;
 constexpr unsigned kMostCallbacks = 3;
-
-const Descriptor& File() {
-  static const Descriptor& file = *new Descriptor(MakeFile());
-  return file;
-}
 
 // What is known of a handle.
 enum class Stage : std::uint8_t { kIdle, kPrepared, kEnqueued, kDispatched };
@@ -287,10 +282,5 @@ class Program {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
                                       std::size_t size) {
-  using namespace escrow::fuzz;
-  (void)File();
-  const DescriptorsStay descriptors_stay;
-  const Run run(data, size);
-  Program(size > 0 ? data[size - 1] : 0).Run(run.actions());
-  return 0;
+  return escrow::fuzz::RunFrontEnd<escrow::fuzz::Program>(data, size);
 }

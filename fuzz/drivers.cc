@@ -16,8 +16,8 @@
 
 #include "escrow/examples/task.h"
 #include "escrow/fuzz/check.h"
+#include "escrow/fuzz/front_end.h"
 #include "escrow/fuzz/input.h"
-#include "escrow/fuzz/run.h"
 #include "escrow/fuzz/world.h"
 #include "escrow/ownership/buffer.h"
 #include "escrow/ownership/descriptor.h"
@@ -462,9 +462,5 @@ class Program {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
                                       std::size_t size) {
-  using namespace escrow::fuzz;
-  const DescriptorsStay descriptors_stay;
-  const Run run(data, size);
-  Program(size > 0 ? data[size - 1] : 0).Run(run.actions());
-  return 0;
+  return escrow::fuzz::RunFrontEnd<escrow::fuzz::Program>(data, size);
 }

@@ -17,8 +17,8 @@
 #include <utility>
 
 #include "escrow/fuzz/check.h"
+#include "escrow/fuzz/front_end.h"
 #include "escrow/fuzz/input.h"
-#include "escrow/fuzz/run.h"
 #include "escrow/fuzz/world.h"
 #include "escrow/ownership/descriptor.h"
 #include "escrow/safe/poll.h"
@@ -278,9 +278,5 @@ class Program {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
                                       std::size_t size) {
-  using namespace escrow::fuzz;
-  const DescriptorsStay descriptors_stay;
-  const Run run(data, size);
-  Program(size > 0 ? data[size - 1] : 0).Run(run.actions());
-  return 0;
+  return escrow::fuzz::RunFrontEnd<escrow::fuzz::Program>(data, size);
 }

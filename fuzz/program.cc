@@ -365,16 +365,6 @@ std::optional<ownership::Lease> Program::TakeLease() {
   return std::move(last.lease);
 }
 
-// Of the process, for nothing changes them.
-const Descriptor& Program::file() {
-  static const Descriptor& file = *new Descriptor(MakeFile());
-  return file;
-}
-const Descriptor& Program::scratch() {
-  static const Descriptor& file = *new Descriptor(MakeFile());
-  return file;
-}
-
 const Ends& Program::pipe() {
   if (!pipe_.here.valid()) pipe_ = MakePipe();
   return pipe_;
@@ -461,10 +451,7 @@ safe::FileTable* Program::table() {
 void RunProgram(const std::uint8_t* data, std::size_t size, unsigned families) {
   static const bool warm = [] {
     // What is made once per process is there before descriptors are counted.
-    Program program(0);
-    (void)program.file();
-    (void)program.scratch();
-    program.Run({}, kCommon);
+    Program(0).Run({}, kCommon);
     return true;
   }();
   ESCROW_REQUIRE(warm);

@@ -195,8 +195,8 @@ class Program {
   }
 
   // What programs work on. Made when it is asked for.
-  const ownership::Descriptor& file();       // kFileBytes that stay, and more
-  const ownership::Descriptor& scratch();    // a file of any bytes
+  const ownership::Descriptor& file() { return File(); }
+  const ownership::Descriptor& scratch() { return Scratch(); }
   const Ends& pipe();                        // read from `here`
   const Ends& stream();                      // both ends of a connection
   const ownership::Descriptor& datagrams();  // to itself, over IP

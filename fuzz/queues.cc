@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "escrow/fuzz/check.h"
+#include "escrow/fuzz/front_end.h"
 #include "escrow/fuzz/input.h"
-#include "escrow/fuzz/run.h"
 #include "escrow/fuzz/world.h"
 #include "escrow/ownership/buffer.h"
 #include "escrow/ownership/descriptor.h"
@@ -32,16 +32,6 @@ using safe::Queue;
 
 constexpr std::size_t kPieceBytes = 48;
 constexpr std::size_t kMostCap = 8;
-
-const Descriptor& File() {
-  static const Descriptor& file = *new Descriptor(MakeFile());
-  return file;
-}
-// That is written to.
-const Descriptor& Scratch() {
-  static const Descriptor& file = *new Descriptor(MakeFile());
-  return file;
-}
 
 bool IsSerial(std::uint8_t kind) { return kind % 32 == 31; }
 
@@ -275,11 +265,5 @@ class Program {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
                                       std::size_t size) {
-  using namespace escrow::fuzz;
-  (void)File();
-  (void)Scratch();
-  const DescriptorsStay descriptors_stay;
-  const Run run(data, size);
-  Program(size > 0 ? data[size - 1] : 0).Run(run.actions());
-  return 0;
+  return escrow::fuzz::RunFrontEnd<escrow::fuzz::Program>(data, size);
 }

@@ -37,6 +37,16 @@ Descriptor MakeFile() {
   return Descriptor::Adopt(fd);
 }
 
+const Descriptor& File() {
+  static const Descriptor& file = *new Descriptor(MakeFile());
+  return file;
+}
+
+const Descriptor& Scratch() {
+  static const Descriptor& file = *new Descriptor(MakeFile());
+  return file;
+}
+
 Ends MakePipe() {
   int ends[2];
   ESCROW_REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
@@ -78,6 +88,12 @@ bool IsRefusal(const std::error_code& error) {
          error == std::errc::device_or_resource_busy ||
          error == std::errc::interrupted ||
          error == std::errc::not_enough_memory;
+}
+
+DescriptorsStay::DescriptorsStay() {
+  (void)File();
+  (void)Scratch();
+  before_ = Open();
 }
 
 DescriptorsStay::Descriptors DescriptorsStay::Open() {

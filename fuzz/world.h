@@ -31,6 +31,9 @@ inline void RequireOfFile(const std::byte* data, std::size_t size,
 
 // Of FileByte(), twice as long as kFileBytes.
 ownership::Descriptor MakeFile();
+// Two of the process: what nothing writes to, and what is written to.
+const ownership::Descriptor& File();
+const ownership::Descriptor& Scratch();
 
 struct Ends {
   ownership::Descriptor here;
@@ -49,11 +52,11 @@ ownership::Buffer MakeBuffer(std::size_t size, std::byte value = std::byte{0});
 bool IsRefusal(const std::error_code& error);
 
 // Requires that the descriptors that are open when it is destroyed are those
-// that were when it was made. Looks at the first ones: a process that a fuzzer
-// runs has few.
+// that were when it was made, with those of the process. Looks at the first
+// ones: a process that a fuzzer runs has few.
 class DescriptorsStay {
  public:
-  DescriptorsStay() : before_(Open()) {}
+  DescriptorsStay();
   DescriptorsStay(const DescriptorsStay&) = delete;
   DescriptorsStay& operator=(const DescriptorsStay&) = delete;
   ~DescriptorsStay() { ESCROW_REQUIRE(Open() == before_); }
